@@ -1,0 +1,197 @@
+"""Names, ports and networks of a topology's nodes: where things are, before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.deploy.allocation import Allocation, Endpoint
+from lab.errors import UsageError
+from lab.topology.models import Link, Topology
+
+Network = Literal["app", "data", "control"]
+NETWORKS: tuple[Network, ...] = ("app", "data", "control")
+
+POSTGRES_PORT = 5432
+PATRONI_PORT = 8008
+ETCD_CLIENT_PORT = 2379
+ETCD_PEER_PORT = 2380
+WRITE_PORT = 5000
+READ_PORT = 5001
+STATS_PORT = 7000
+POOLER_PORT = 6432
+REDIS_PORT = 6379
+SENTINEL_PORT = 26379
+PROXY_API_PORT = 8474
+CLOCK_PORT = 9999
+UI_PORT = 8089
+"""Locust's web interface on the client, where it runs."""
+PROXIED_FROM = 20000
+"""First port of the proxied links on the proxy."""
+
+SENTINEL_SERVICE = "cache"
+"""The name under which the Sentinels know the Redis primary."""
+
+LINKS = (("client", "pooler"), ("pooler", "router"), ("router", "postgres"), ("client", "redis"))
+"""Links that can be proxied."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A port that people reach on 127.0.0.1 of the host."""
+
+    node: str
+    port: int
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+def images_of(topology: Topology) -> dict[str, str]:
+    """Node → short name of its image (a folder of ``compose/images``)."""
+    kinds: dict[str, str] = {node.name: "postgres" for node in topology.postgres.nodes}
+    kinds |= {node.name: "etcd" for node in topology.etcd}
+    kinds |= {node.name: "haproxy" for node in topology.routers}
+    kinds |= {node.name: "pgbouncer" for node in topology.poolers}
+    if topology.cache:
+        kinds |= {node.name: "redis" for node in (*topology.cache.nodes, *topology.cache.sentinels)}
+    if topology.proxy:
+        kinds[topology.proxy.name] = "toxiproxy"
+    kinds |= {node.name: "client" for node in (*topology.clients, topology.observer)}
+    return kinds
+
+
+def networks_of(topology: Topology) -> dict[str, tuple[Network, ...]]:
+    """Node → networks that it is attached to, app before data before control."""
+    by_image: dict[str, tuple[Network, ...]] = {
+        "postgres": ("data", "control"),
+        "etcd": ("data", "control"),
+        "haproxy": ("data", "control"),
+        "pgbouncer": NETWORKS,
+        "redis": ("app", "control"),
+        "toxiproxy": NETWORKS,
+        "client": ("app", "control"),
+    }
+    result = {node: by_image[image] for node, image in images_of(topology).items()}
+    result[topology.observer.name] = NETWORKS
+    return result
+
+
+def published_ports(topology: Topology) -> dict[str, Published]:
+    """Name (key of ``Allocation.published``) → what is published on 127.0.0.1.
+
+    Writer and reader of a pooler share one port, under the writer's name.
+    """
+    ports: dict[str, Published] = {}
+    for pooler in topology.poolers:
+        ports[f"{pooler.name}.writer"] = Published(pooler.name, POOLER_PORT)
+    for router in topology.routers:
+        ports[f"{router.name}.write"] = Published(router.name, WRITE_PORT)
+        ports[f"{router.name}.read"] = Published(router.name, READ_PORT)
+        ports[f"{router.name}.stats"] = Published(router.name, STATS_PORT)
+    ports[f"{topology.observer.name}.clock"] = Published(topology.observer.name, CLOCK_PORT, "udp")
+    ports[f"{topology.clients[0].name}.ui"] = Published(topology.clients[0].name, UI_PORT)
+    return ports
+
+
+def proxied(topology: Topology, source: str, target: str) -> bool:
+    """Whether the link between two kinds of node goes through the proxy."""
+    found: list[Link] = [item for item in topology.links if (item.source, item.target) == (source, target)]
+    return any(item.path == "proxied" for item in found)
+
+
+def check_links(topology: Topology, allocation: Allocation) -> None:
+    """UsageError where a link is proxied that cannot be, here or at all."""
+    for link in topology.links:
+        if link.path == "direct":
+            continue
+        if (link.source, link.target) not in LINKS:
+            known = ", ".join(f"{source} → {target}" for source, target in LINKS)
+            raise UsageError(
+                f"link {link.source} → {link.target} cannot be proxied", hint=f"Those that can: {known}."
+            )
+        if not allocation.toxiproxy:
+            raise UsageError(
+                f"link {link.source} → {link.target} is proxied, but Toxiproxy could not be had here",
+                hint="`lab doctor` says why; or set the link's path to direct.",
+            )
+
+
+def proxy_ports(topology: Topology) -> dict[tuple[str, int], int]:
+    """(node, port) of everything that could be proxied → its port on the proxy.
+
+    Covers all links, proxied or not, so that a port does not depend on which links are.
+    """
+    targets = [(pooler.name, POOLER_PORT) for pooler in topology.poolers]
+    targets += [(router.name, port) for router in topology.routers for port in (WRITE_PORT, READ_PORT)]
+    targets += [(node.name, POSTGRES_PORT) for node in topology.postgres.nodes]
+    if topology.cache:
+        targets += [(node.name, REDIS_PORT) for node in topology.cache.nodes]
+    return {target: PROXIED_FROM + index for index, target in enumerate(targets)}
+
+
+def via(
+    topology: Topology, allocation: Allocation, source: str, target: str, node: str, port: int
+) -> tuple[str, int]:
+    """(node, port) that a node of kind ``source`` connects to for ``node:port`` of kind ``target``."""
+    if topology.proxy and allocation.toxiproxy and proxied(topology, source, target):
+        return topology.proxy.name, proxy_ports(topology)[node, port]
+    return node, port
+
+
+def shared_network(topology: Topology, one: str, other: str) -> Network:
+    """The network on which two nodes meet: app before data before control."""
+    networks = networks_of(topology)
+    return next(name for name in NETWORKS if name in networks[one] and name in networks[other])
+
+
+def endpoints(topology: Topology, allocation: Allocation) -> dict[str, Endpoint]:
+    """Everything a client can connect to, by endpoint name.
+
+    Besides those that the architecture names there are ``<pg>.patroni``, ``<etcd>.client``,
+    ``<router>.stats``, ``<proxy>.api`` and ``<observer>.clock``, which have no database and speak plain HTTP
+    or UDP.
+    An endpoint whose link from the client is proxied leads to the proxy.
+    """
+    result: dict[str, Endpoint] = {}
+    database = topology.postgres.database
+
+    def add(
+        name: str, node: str, network: Network, port: int, *,
+        database: str | None = None, through: tuple[str, int] | None = None, published: str | None = None,
+    ) -> None:  # fmt: skip
+        host, port = through or (node, port)
+        result[name] = Endpoint(
+            name=name,
+            node=node,
+            host=f"{host}.control" if network == "control" else host,
+            address=allocation.addresses[host][network],
+            port=port,
+            database=database,
+            published_port=allocation.published.get(published or name),
+        )
+
+    for node in topology.postgres.nodes:
+        add(f"{node.name}.direct", node.name, "control", POSTGRES_PORT, database=database)
+        if topology.postgres.high_availability == "patroni":
+            add(f"{node.name}.patroni", node.name, "control", PATRONI_PORT)
+    for member in topology.etcd:
+        add(f"{member.name}.client", member.name, "control", ETCD_CLIENT_PORT)
+    for router in topology.routers:
+        add(f"{router.name}.write", router.name, "data", WRITE_PORT, database=database)
+        add(f"{router.name}.read", router.name, "data", READ_PORT, database=database)
+        add(f"{router.name}.stats", router.name, "control", STATS_PORT)
+    for pooler in topology.poolers:
+        through = via(topology, allocation, "client", "pooler", pooler.name, POOLER_PORT)
+        for kind, name in (("writer", database), ("reader", f"{database}_ro")):
+            add(f"{pooler.name}.{kind}", pooler.name, "app", POOLER_PORT,
+                database=name, through=through, published=f"{pooler.name}.writer")  # fmt: skip
+    if topology.cache:
+        for member in topology.cache.nodes:
+            through = via(topology, allocation, "client", "redis", member.name, REDIS_PORT)
+            add(f"{member.name}.redis", member.name, "app", REDIS_PORT, through=through)
+        for member in topology.cache.sentinels:
+            add(f"{member.name}.sentinel", member.name, "app", SENTINEL_PORT)
+    if topology.proxy and allocation.toxiproxy:
+        add(f"{topology.proxy.name}.api", topology.proxy.name, "control", PROXY_API_PORT)
+    add(f"{topology.observer.name}.clock", topology.observer.name, "control", CLOCK_PORT)
+    add(f"{topology.clients[0].name}.ui", topology.clients[0].name, "app", UI_PORT)
+    return result

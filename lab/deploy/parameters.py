@@ -1,0 +1,83 @@
+"""PostgreSQL's settings, and the arithmetic of the pools."""
+
+from __future__ import annotations
+
+import base64
+
+from lab.deploy.allocation import Resources
+from lab.topology.models import Topology
+
+RESERVED_CONNECTIONS = 150
+"""Connections beyond the pools': batch jobs, probes, collectors, people, Patroni, superuser."""
+
+MIB = 1024**2
+
+
+def base64_key(key: str) -> str:
+    """A key as etcd's JSON gateway wants it."""
+    return base64.b64encode(key.encode()).decode()
+
+
+def split_limit(limit: int, writer_share: float) -> tuple[int, int]:
+    """(writer, reader) parts of a pool's limit; each at least 1, their sum is the limit."""
+    writer = min(max(round(limit * writer_share), 1), limit - 1)
+    return writer, limit - writer
+
+
+def max_connections(topology: Topology) -> int:
+    """Enough for every pool of the topology at its limit, should all lead to one node. Never scaled."""
+    return sum(pooler.max_server_connections for pooler in topology.poolers) + RESERVED_CONNECTIONS
+
+
+def cluster_parameters(topology: Topology) -> dict[str, str]:
+    """Settings that are the same on every node; the topology's own come last and win."""
+    values = {
+        "max_connections": str(max_connections(topology)),
+        "password_encryption": "scram-sha-256",
+        # Replication. Slots keep WAL for members that are away; the reserve covers a new primary, which
+        # has no slot yet for those that come back.
+        "wal_level": "replica",
+        "hot_standby": "on",
+        "wal_log_hints": "on",
+        "wal_keep_size": "512MB",
+        "max_wal_size": "2GB",
+        "max_wal_senders": "16",
+        "max_replication_slots": "16",
+        "wal_sender_timeout": "10s",
+        "wal_receiver_timeout": "10s",
+        "wal_retrieve_retry_interval": "500ms",
+        # Half-open connections are noticed in seconds, not hours.
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "2",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "10s",
+        "shared_preload_libraries": "pg_stat_statements",
+        "pg_stat_statements.track": "top",
+        "track_io_timing": "on",
+        "jit": "off",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "logging_collector": "off",
+        "log_destination": "stderr",
+        "log_line_prefix": "%m [%p] %q%u@%d/%a ",
+        "log_checkpoints": "on",
+        "log_lock_waits": "on",
+        "log_min_duration_statement": "1s",
+    }
+    if topology.tls.enabled:
+        values["ssl"] = "on"
+        values["ssl_min_protocol_version"] = f"TLSv{topology.tls.min_version}"
+        values["ssl_ca_file"] = "/run/lab/ca.crt"
+    return dict(sorted((values | topology.postgres.parameters).items()))
+
+
+def node_parameters(limits: Resources | None) -> dict[str, str]:
+    """Settings that follow a node's memory: a quarter for shared buffers, as RDS does by default.
+
+    Source: RDS' default parameter group, shared_buffers = {DBInstanceClassMemory/32768} pages of 8 KiB.
+    """
+    memory = limits.memory_bytes if limits and limits.memory_bytes else 1024 * MIB
+    return {
+        "shared_buffers": f"{memory // 4 // MIB}MB",
+        "effective_cache_size": f"{memory * 3 // 4 // MIB}MB",
+    }

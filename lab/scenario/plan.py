@@ -1,0 +1,265 @@
+"""What a run will do, worked out before anything is started. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lab.deploy.allocation import Allocation
+from lab.deploy.allocation import Endpoint as Place
+from lab.deploy.endpoints import endpoints
+from lab.deploy.secret_names import MONITOR, PROBE
+from lab.errors import UsageError
+from lab.faults import find
+from lab.faults._base import sort_of, traits
+from lab.load import resolve_pool
+from lab.observe.config import Config, Endpoint, Http, Probes, Redis
+from lab.scenario.models import Scenario, Step
+from lab.scenario.predict import predict, watch_s
+from lab.scenario.targets import candidates, may_hit_leader
+from lab.topology.models import Topology
+from loadtests.config import LoadConfig
+
+WINDOW_MARGIN_S = 5.0
+PREROLL_S = 1.0
+"""Between the start of a trial and the earliest injection: writes must be seen to work before."""
+HANDLING_S = 60.0
+"""What injecting, verifying and healing one fault may take."""
+SLACK_S = 120.0
+"""What a run may take beyond its longest waits, before what runs in the lab ends itself."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Decided once, recorded, and followed."""
+
+    scenario: Scenario
+    topology: Topology
+    seed: int
+    trials: int
+    """0 for a scenario without a fault."""
+    phases_s: tuple[float, ...]
+    """Of each trial: seconds between its start and the injection."""
+    window_s: float
+    """Of a trial in which nothing has to be waited for: seconds after its first fault."""
+    longest_s: float
+    """The same with every wait as long as it may be."""
+    predicted: dict[str, float]
+    writer: str
+    """Endpoint name that probes and load write through."""
+    reader: str | None
+    deadline_s: float
+    """After this, whatever runs inside the lab ends itself."""
+
+
+def make_plan(scenario: Scenario, topology: Topology, allocation: Allocation, seed: int) -> Plan:
+    """UsageError where the scenario does not fit the topology."""
+    for number, step in scenario.faults:
+        check_target(number, step, topology)
+    window = story_s(scenario, topology)
+    given = scenario.recovery.window
+    if given != "auto":
+        late = [n for n, step in enumerate(scenario.steps, 1) if (step.at or 0.0) >= given]
+        if late:
+            raise UsageError(f"recovery.window: {given:g} s have passed before step {late[0]} begins")
+        window = given
+    trials = scenario.trials if scenario.step else 0
+    # The phase is random over Patroni's loop, whose own phase is not known to us.
+    rng = random.Random(seed)
+    loop = float(topology.postgres.patroni.loop_wait)
+    phases = tuple(round(PREROLL_S + rng.uniform(0, loop), 6) for _ in range(trials))
+    known = endpoints(topology, allocation)
+    writer, reader = resolve_pool(topology, known, scenario.load.pool)
+    longest = window + waits_s(scenario) + HANDLING_S * len(scenario.faults)
+    a_trial = scenario.settle_within + max(phases, default=0) + longest + scenario.recovery.redundant_within
+    deadline = scenario.settle_within + scenario.settle + trials * (a_trial + 30) + SLACK_S
+    return Plan(
+        scenario, topology, seed, trials, phases, round(window, 3), round(longest, 3),
+        predicted(scenario, topology), writer, reader, deadline,
+    )  # fmt: skip
+
+
+def check_target(number: int, step: Step, topology: Topology) -> None:
+    """UsageError where the topology has no such target, or the fault cannot hit it."""
+    possible = traits(find(str(step.fault))).on
+    for node in candidates(step.target, topology):
+        sort = sort_of(topology, node)
+        if possible and sort not in possible:
+            raise UsageError(
+                f"step {number}: {step.fault} cannot hit {node}, which is a {sort} node",
+                hint=f"it hits {', '.join(possible)}; target is {step.target}",
+            )
+
+
+def need_s(step: Step, topology: Topology) -> float:
+    """How long clients are watched after a fault step took effect, margin included, in seconds."""
+    leader = may_hit_leader(step.target, topology)
+    needed = watch_s(topology, str(step.fault), may_hit_leader=leader)
+    return max(needed, step.duration or 0.0) + WINDOW_MARGIN_S
+
+
+def story_s(scenario: Scenario, topology: Topology) -> float:
+    """Seconds from the first fault to the end of the automatic window, if no wait takes any time."""
+    end, at, first = WINDOW_MARGIN_S, 0.0, None
+    for step in scenario.steps:
+        at = max(at, step.at or 0.0)
+        if step.fault:
+            first = at if first is None else first
+            end = max(end, at - first + need_s(step, topology))
+        elif isinstance(step.throughout, float):
+            end = max(end, at - (first or 0.0) + step.throughout)
+    return end
+
+
+def waits_s(scenario: Scenario) -> float:
+    """The sum of the limits of every wait of a story, in seconds."""
+    waits = sum(step.within for step in scenario.steps for wait in (step.when, step.until) if wait)
+    # From the second fault on a target may have to be waited for.
+    return waits + sum(step.within for _, step in scenario.faults[1:])
+
+
+def predicted(scenario: Scenario, topology: Topology) -> dict[str, float]:
+    """What the configuration predicts for a trial, seconds after its first fault; empty: nothing.
+
+    Of a fault that surely hits the primary and stays until the failover is over. Where several do,
+    the range only: from the first one's best case to the last worst case.
+    """
+    if not scenario.step:
+        return {}
+    found: list[tuple[float, dict[str, float]]] = []
+    at, first, waited = 0.0, scenario.step.at or 0.0, False
+    begun = False
+    for step in scenario.steps:
+        at = max(at, step.at or 0.0)
+        # After a wait the moment is not known.
+        waited = waited or bool(begun and (step.when or step.until))
+        if step.fault is None:
+            continue
+        begun = True
+        sure = step.target in ("primary", "az:primary", "az-data:primary")
+        moves = traits(find(step.fault)).moves_leader == "yes"
+        one = predict(topology, step.fault) if sure and moves and not waited else {}
+        if one and (step.duration is None or step.duration >= one["worst"]):
+            found.append((at - first, one))
+    if not found or found[0][0] > 0:
+        return {}
+    if len(found) == 1:
+        return found[0][1]
+    return {"best": found[0][1]["best"], "worst": round(max(after + one["worst"] for after, one in found), 3)}
+
+
+def estimate_s(plan: Plan) -> float:
+    """About how long the run will take, on a machine that is not busy with other things."""
+    whole = 15.0 if plan.trials else 0.0
+    per_trial = plan.window_s + whole + max(plan.phases_s, default=0.0)
+    return 20.0 + plan.scenario.settle + plan.trials * per_trial
+
+
+def observer_config(
+    plan: Plan,
+    allocation: Allocation,
+    *,
+    run: str,
+    out: str,
+    token: str,
+    passwords: Mapping[str, str],
+    scope: str,
+    namespace: str,
+) -> Config:
+    """What the observer's programs are told. ``passwords``: role (and ``redis``) → file in the observer."""
+    topology = plan.topology
+    places = endpoints(topology, allocation)
+    sslmode = "verify-full" if topology.tls.enabled else "disable"
+
+    def database(
+        name: str, role: str, *, where: Place | None = None, database: str | None = None
+    ) -> Endpoint:
+        place = where or places[name]
+        return Endpoint(
+            name=name,
+            host=place.host,
+            address=place.address,
+            port=place.port,
+            database=database or place.database or topology.postgres.database,
+            user=role,
+            password_file=passwords[role],
+            sslmode=sslmode,
+        )
+
+    def http(name: str, path: str = "") -> Http:
+        place = places[name]
+        return Http(node=place.node, url=f"http://{place.address}:{place.port}{path}", host=place.host)
+
+    nodes = [node.name for node in topology.postgres.nodes]
+    patroni = topology.postgres.high_availability == "patroni"
+    cache = topology.cache.nodes if topology.cache else ()
+    control = allocation.addresses[topology.observer.name]["control"]
+    return Config(
+        run=run,
+        out=out,
+        deadline_s=plan.deadline_s,
+        token=token,
+        slow_after_s=plan.scenario.slow_after,
+        agent_address=control,
+        writer=database(plan.writer, PROBE),
+        reader=database(plan.reader or plan.writer, PROBE),
+        router=database(f"{topology.routers[0].name}.write", PROBE) if topology.routers else None,
+        nodes=tuple(database(f"{name}.direct", MONITOR) for name in nodes),
+        poolers=tuple(
+            database(
+                f"{pooler.name}.console",
+                MONITOR,
+                where=places[f"{pooler.name}.writer"],
+                database="pgbouncer",
+            )
+            for pooler in topology.poolers
+        ),
+        patroni=tuple(http(f"{name}.patroni") for name in nodes) if patroni else (),
+        etcd=tuple(http(f"{member.name}.client") for member in topology.etcd),
+        haproxy=tuple(http(f"{router.name}.stats", "/stats;csv") for router in topology.routers),
+        redis=tuple(
+            Redis(
+                node=member.name,
+                host=places[f"{member.name}.redis"].host,
+                address=places[f"{member.name}.redis"].address,
+                password_file=passwords["redis"],
+                tls=topology.tls.enabled,
+            )
+            for member in cache
+        ),
+        scope=scope,
+        namespace=namespace,
+        addresses={
+            address: node for node, networks in allocation.addresses.items() for address in networks.values()
+        },
+        probes=Probes(),
+    )
+
+
+def stand_ins(topology: Topology) -> dict[str, str]:
+    """What stands for a managed service of the document."""
+    managed = any(node.instance_class.startswith("db.") for node in topology.postgres.nodes)
+    if managed and topology.postgres.high_availability == "patroni":
+        return {"failover": "Patroni for RDS Multi-AZ"}
+    return {}
+
+
+def substitutions(topology: Topology, allocation: Allocation) -> list[str]:
+    """Versions that run in place of the document's."""
+    asked, runs = topology.postgres.version, allocation.postgres_version
+    return [] if asked == runs else [f"PostgreSQL {asked} → {runs}"]
+
+
+def load_summary(config: LoadConfig) -> dict[str, Any]:
+    """For the manifest."""
+    return {
+        "workload": config.workload,
+        "rate": config.rate,
+        "users": config.users,
+        "arrivals": config.arrivals,
+        "workers": config.workers,
+        "endpoint": config.writer.name,
+        "reader": config.reader.name if config.reader else None,
+    }

@@ -1,0 +1,82 @@
+"""Finds workloads without importing them: the host needs neither gevent nor Locust for that."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loadtests.user import PostgresUser
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A workload, as its file describes it."""
+
+    name: str
+    """The file's name, with ``-`` for ``_``."""
+    module: str
+    class_name: str
+    title: str
+    """First line of the file's docstring."""
+    description: str
+    transactions: bool
+    """Whether it needs transactions of several statements."""
+    rate: float
+    """The rate, in requests per second, that it is meant to run at unless told otherwise."""
+    user: str | None = None
+    """The database role that it must run as; None: the load's usual one."""
+
+
+def list_workloads(folder: Path | None = None) -> dict[str, Workload]:
+    """Every file of a folder (default: this package's) that defines a subclass of ``PostgresUser``."""
+    found: dict[str, Workload] = {}
+    for path in sorted((folder or Path(__file__).parent).glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and any(
+                isinstance(base, ast.Name) and base.id == "PostgresUser" for base in node.bases
+            ):
+                text = inspect.cleandoc(ast.get_docstring(tree) or "")
+                name = path.stem.replace("_", "-")
+                values = _class_values(node)
+                found[name] = Workload(
+                    name=name,
+                    module=f"loadtests.{path.stem}",
+                    class_name=node.name,
+                    title=text.splitlines()[0] if text else "",
+                    description=text,
+                    transactions=bool(values.get("transactions", True)),
+                    rate=float(str(values.get("rate", 100))),
+                    user=str(values["user"]) if values.get("user") else None,
+                )
+    return found
+
+
+def load_workload(name: str) -> type[PostgresUser]:
+    """The user class of a workload. ValueError where there is none of that name."""
+    known = list_workloads()
+    if name not in known:
+        raise ValueError(f"no workload {name!r}; there are {', '.join(known)}")
+    user_class: type[PostgresUser] = getattr(
+        importlib.import_module(known[name].module), known[name].class_name
+    )
+    return user_class
+
+
+def _class_values(node: ast.ClassDef) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for item in node.body:
+        if isinstance(item, ast.Assign):
+            targets, value = item.targets, item.value
+        elif isinstance(item, ast.AnnAssign) and item.value is not None:
+            targets, value = [item.target], item.value
+        else:
+            continue
+        if isinstance(value, ast.Constant):
+            values.update({target.id: value.value for target in targets if isinstance(target, ast.Name)})
+    return values

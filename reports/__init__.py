@@ -1,0 +1,1 @@
+"""Analysis, checks, charts and reports: from a run record to verdicts."""

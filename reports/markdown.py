@@ -1,0 +1,91 @@
+"""The verdicts as Markdown, for a pull request or a CI job's summary."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from reports import view
+from reports.analysis.model import Analysis
+from reports.findings import Verdict
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+ICON = {"met": "✅", "not met": "❌", "inconclusive": "❔", "not run": "➖", "invalid": "⚠️"}
+
+
+def safe(text: str) -> str:
+    """Text that Markdown, and HTML inside it, shows as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False)).replace("@", "&#64;")
+
+
+def summary(analysis: Analysis, verdicts: Sequence[Verdict]) -> str:
+    """The page: the answer, the verdicts, the headlines, the trials."""
+    head = analysis.manifest
+    said, _ = view.answer(verdicts)
+    lines = [
+        f"## {safe(head.scenario)} on {safe(head.topology)}",
+        "",
+        f"**{safe(said)}.** {safe(view.lead(analysis))}".strip(),
+        "",
+    ]
+    lines += _table(
+        ("Verdict", "Promise", "Measured", "Limit", "n", "Why"),
+        [
+            (
+                f"{ICON[v.status]} {v.status}",
+                f"**{safe(view.about(v.target))}**<br>“{safe(view.quote(v.target))}”",
+                safe(view.measured(v)),
+                safe(view.limit(v)),
+                str(view.trials_of(v.finding) or view.NONE),
+                safe(v.why),
+            )
+            for v in view.ordered(verdicts)
+        ],
+    )
+    lines += _table(
+        ("Figure", "Value", ""),
+        [(safe(h.label), f"**{safe(h.value)}**", safe(h.detail)) for h in view.headlines(analysis)],
+    )
+    if analysis.trials:
+        lines += _table(
+            ("Trial", "Writes", "Parts", "Lost", "Reads", ""),
+            [
+                (
+                    str(t.trial),
+                    safe(view.figure(t.write.seconds, "s") if t.write.seconds is not None else t.write.state),
+                    safe(parts(t.breakdown)),
+                    f"{t.ledger.lost:,}" if t.ledger.complete else view.NONE,
+                    safe(view.figure(t.read.seconds, "s") if t.read.seconds is not None else t.read.state),
+                    safe("; ".join(t.invalid)),
+                )
+                for t in analysis.trials
+            ],
+        )
+    machine = head.machine
+    lines.append(
+        safe(
+            f"Run {analysis.run}; {view.how(analysis)}; seed {head.seed}; "
+            f"machine: {machine.get('cores', '?')} cores, "
+            f"scale factor {view.number(head.scale)}."
+        )
+    )
+    for text in (*head.substitutions, *head.notes):
+        lines.append(f"- {safe(text)}")
+    return "\n".join(lines) + "\n"
+
+
+def parts(breakdown: object) -> str:
+    """``detect 18.1, elect 0.4, … s`` of a breakdown; a dash for None."""
+    known = [(p.name, p.seconds) for p in getattr(breakdown, "parts", ()) if p.seconds is not None]
+    rest = getattr(breakdown, "unattributed", None)
+    if rest:
+        known.append(("unattributed", rest))
+    return ", ".join(f"{name} {seconds:.2f} s" for name, seconds in known) or view.NONE
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    if not rows:
+        return []
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+    return [*lines, ""]

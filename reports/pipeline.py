@@ -1,0 +1,162 @@
+"""From a run record to the report: analyse, judge, draw, write. Needs no lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from lab import terminal
+from lab.errors import Exit, LabError
+from lab.record.reader import RecordReader
+from reports import report, view
+from reports.analysis import analyse
+from reports.analysis.model import Analysis
+from reports.charts import build
+from reports.findings import Target, Verdict
+from reports.junit import junit
+from reports.markdown import summary
+from reports.story import own_targets
+
+FOLDER = "report"
+"""Of the run record, where everything goes; made anew each time."""
+
+
+class Report(NamedTuple):
+    """What came of a run; unpacks as (verdicts, paths, exit code)."""
+
+    verdicts: list[Verdict]
+    paths: dict[str, Path]
+    """html, json, junit, markdown, charts."""
+    exit_code: Exit
+
+
+def analyse_and_report(run: Path, *, quiet: bool = False) -> Report:
+    """Analyse a run record, judge it, and write the report into ``<run>/report/``.
+
+    Writes ``report.html``, ``charts/*.png``, ``report.json``, ``junit.xml`` and ``summary.md``; the summary
+    is also appended to the file that ``$GITHUB_STEP_SUMMARY`` names.
+
+    Args:
+        quiet: say nothing on standard error.
+
+    Raises RecordError where the record is missing or damaged, UsageError where a targets file is wrong.
+    """
+    record = RecordReader(run)
+    _say("reading and analysing the record", quiet)
+    analysis = analyse(record)
+    verdicts, elsewhere = judged(record, analysis)
+    _say("drawing", quiet)
+    drawn = build.draw_all(build.scene(record, analysis, verdicts))
+    folder = _fresh(run / FOLDER)
+    for chart in drawn:
+        for picture in chart.pictures:
+            (folder / "charts" / f"{picture.id}.png").write_bytes(picture.png)
+    paths = {
+        "html": folder / "report.html",
+        "json": folder / "report.json",
+        "junit": folder / "junit.xml",
+        "markdown": folder / "summary.md",
+        "charts": folder / "charts",
+    }
+    paths["html"].write_text(report.render(record, analysis, verdicts, elsewhere, drawn), encoding="utf-8")
+    paths["json"].write_text(_document(analysis, verdicts, elsewhere), encoding="utf-8")
+    paths["junit"].write_text(junit(analysis, verdicts), encoding="utf-8")
+    paths["markdown"].write_text(summary(analysis, verdicts), encoding="utf-8")
+    _step_summary(paths["markdown"].read_text(encoding="utf-8"))
+    return Report(verdicts, paths, view.exit_code(verdicts))
+
+
+def judged(record: RecordReader, analysis: Analysis) -> tuple[list[Verdict], list[Verdict]]:
+    """Verdicts on the targets that this run's scenario tests, and *not run* for the system's others."""
+    from reports.judge import judge
+    from reports.targets import targets_of
+
+    scenario = analysis.manifest.scenario
+    checks = _names(_yaml(record, "scenario.yaml").get("checks"))
+    system = _yaml(record, "topology.yaml").get("system")
+    named = isinstance(system, str) and re.fullmatch(r"[a-z][a-z0-9-]{0,30}", system)
+    targets: Sequence[Target] = targets_of(str(system)) if named else ()
+    mine = [t for t in targets if scenario in t.scenarios and (not checks or t.metric in checks)]
+    others = [t for t in targets if t not in mine]
+    mine += own_targets(record, analysis)
+    return [judge(analysis, target) for target in mine], [
+        Verdict(target=t, status="not run", why=_elsewhere(t, scenario)) for t in others
+    ]
+
+
+def _elsewhere(target: Target, scenario: str) -> str:
+    if scenario in target.scenarios:
+        return f"the scenario's checks leave out {target.metric}"
+    if not target.scenarios:
+        return "no scenario tests it yet"
+    return "tested by " + ", ".join(f"scenarios/{name}.yaml" for name in target.scenarios)
+
+
+def summary_json(done: Report) -> dict[str, Any]:
+    """What ``--json`` prints: verdicts, paths, exit code."""
+    return {
+        "verdicts": [verdict.model_dump(mode="json") for verdict in done.verdicts],
+        "paths": {name: str(path) for name, path in done.paths.items()},
+        "run": str(done.paths["html"].parent.parent),
+        "exit_code": int(done.exit_code),
+    }
+
+
+def _document(analysis: Analysis, verdicts: Sequence[Verdict], elsewhere: Sequence[Verdict]) -> str:
+    document = {
+        "schema_version": 1,
+        "answer": view.answer(verdicts)[0],
+        "exit_code": int(view.exit_code(verdicts)),
+        "verdicts": [verdict.model_dump(mode="json") for verdict in verdicts],
+        "not_run": [verdict.model_dump(mode="json") for verdict in elsewhere],
+        "analysis": analysis.model_dump(mode="json"),
+    }
+    return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty folder for the report; what an earlier report left there goes."""
+    try:
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        elif folder.exists():
+            shutil.rmtree(folder)
+        (folder / "charts").mkdir(parents=True)
+    except OSError as error:
+        raise LabError(f"cannot write the report to {folder}: {error}") from error
+    return folder
+
+
+def _step_summary(text: str) -> None:
+    file = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not file:
+        return
+    try:
+        with Path(file).open("a", encoding="utf-8") as out:
+            out.write(text)
+    except OSError as error:
+        terminal.warn(f"cannot write the summary to {file}: {error}")
+
+
+def _yaml(record: RecordReader, name: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(record.text(name) or "{}")
+    except yaml.YAMLError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _names(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, (list, tuple)) else []
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        terminal.say(text, style="dim")

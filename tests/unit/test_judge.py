@@ -1,0 +1,120 @@
+"""Verdicts, exhaustively at the edges."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reports.findings import Finding, Target
+from reports.judge import judge_finding
+
+settings.register_profile("lab", deadline=None)  # a shared machine has slow moments
+settings.load_profile("lab")
+
+TARGET = Target(
+    id="R16.rto",
+    quote="RTO: < 5 minutes",
+    place="4",
+    metric="rto.write",
+    comparison="<",
+    limit=300,
+    unit="s",
+    min_trials=3,
+)
+
+
+def finding(value: float | None, **changes: Any) -> Finding:
+    fields: dict[str, Any] = {"metric": "rto.write", "unit": "s", "value": value, "detail": {"trials": 3}}
+    return Finding(**(fields | changes))
+
+
+def status(value: float | None, target: Target = TARGET, **changes: Any) -> str:
+    return judge_finding(target, finding(value, **changes)).status
+
+
+def test_the_worst_trial_decides() -> None:
+    assert status(299.9) == "met"
+    assert status(300.0) == "not met"
+    assert status(301.0) == "not met"
+
+
+def test_it_says_how_strong() -> None:
+    why = judge_finding(TARGET, finding(20.0)).why
+    assert "1 in 4" in why
+    assert "63%" in why
+
+
+def test_few_trials_can_refute_and_not_prove() -> None:
+    assert status(20.0, detail={"trials": 2}) == "inconclusive"
+    assert status(400.0, detail={"trials": 1}) == "not met"
+    five = TARGET.model_copy(update={"min_trials": 5})
+    assert status(20.0, five, detail={"trials": 4}) == "inconclusive"
+    assert status(20.0, five, detail={"trials": 5}) == "met"
+    assert status(20.0, TARGET.model_copy(update={"min_trials": 1}), detail={"trials": 2}) == "inconclusive"
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+@pytest.mark.parametrize("comparison", ["<", "<=", ">", ">=", "=="])
+def test_what_is_no_number_is_never_green(value: float | None, comparison: Any) -> None:
+    assert status(value, TARGET.model_copy(update={"comparison": comparison})) != "met"
+
+
+def test_a_nan_among_the_trials_is_never_green() -> None:
+    assert status(20.0, samples=(20.0, math.nan, 19.0)) == "inconclusive"
+
+
+@pytest.mark.parametrize("state", ["invalid", "not run", "inconclusive"])
+def test_what_must_not_be_judged_is_not(state: Any) -> None:
+    verdict = judge_finding(TARGET, finding(1.0, status=state, why="because"))
+    assert (verdict.status, verdict.why) == (state, "because")
+    assert status(1000.0, status="invalid") == "invalid"
+
+
+def test_no_finding_is_not_run() -> None:
+    assert judge_finding(TARGET, None).status == "not run"
+
+
+def test_units_and_metrics_must_agree() -> None:
+    assert status(1.0, unit="ms") == "invalid"
+    assert status(1.0, metric="rto.read") == "invalid"
+
+
+def test_no_outage_meets_an_rto_with_enough_trials_only() -> None:
+    assert status(None, detail={"trials": 3, "no_outage": 3}) == "met"
+    assert status(None, detail={"trials": 2, "no_outage": 2}) == "inconclusive"
+    assert status(None, detail={"trials": 3, "no_outage": 2}) == "inconclusive"
+    assert status(None, detail={"trials": 0, "no_outage": 0}) == "inconclusive"
+    assert status(None, detail={}) == "inconclusive"
+    more = TARGET.model_copy(update={"comparison": ">"})
+    assert status(None, more, detail={"trials": 3, "no_outage": 3}) == "inconclusive"
+
+
+def test_an_outage_that_did_not_end_refutes_a_shorter_limit() -> None:
+    open_end = {"status": "inconclusive", "why": "trial 2 did not recover"}
+    assert status(None, detail={"trials": 3, "at_least": 40.0}, **open_end) == "inconclusive"
+    short = TARGET.model_copy(update={"limit": 30.0})
+    assert status(None, short, detail={"trials": 1, "at_least": 40.0}, **open_end) == "not met"
+    assert status(None, TARGET.model_copy(update={"limit": 40.0}), detail={"at_least": 40.0}) == "not met"
+
+
+@given(
+    st.floats(0, 1000), st.floats(0, 1000), st.integers(0, 9), st.sampled_from(["<", "<=", ">", ">=", "=="])
+)
+def test_met_means_the_comparison_holds_with_three_trials(
+    value: float, limit: float, trials: int, comparison: Any
+) -> None:
+    target = TARGET.model_copy(update={"limit": limit, "comparison": comparison})
+    got = status(value, target, detail={"trials": trials})
+    holds = {
+        "<": value < limit,
+        "<=": value <= limit,
+        ">": value > limit,
+        ">=": value >= limit,
+        "==": value == limit,
+    }[comparison]
+    assert (got == "met") == (holds and trials >= 3)
+    assert (got == "not met") == (not holds)

@@ -1,0 +1,80 @@
+"""Files of targets: the shipped ones, and errors that help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.errors import UsageError
+from reports.checks import checks
+from reports.targets import list_targets, load_targets, targets_of
+
+GOOD = """\
+system: risk
+document: D
+targets:
+  - id: A
+    quote: q
+    place: p
+    metric: rto.write
+    comparison: "<"
+    limit: 300
+    unit: s
+    scenarios: [kill-primary]
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "risk.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_shipped_targets_load_and_every_judged_metric_has_a_check() -> None:
+    assert "risk" in list_targets()
+    yielded = {metric for check in checks().values() for metric in check.metrics}
+    for system in list_targets():
+        for target in targets_of(system):
+            assert target.quote
+            assert target.place
+            assert not target.scenarios or target.metric in yielded
+
+
+def test_a_system_without_a_file_has_no_targets(tmp_path: Path) -> None:
+    assert targets_of("risk", tmp_path) == ()
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    assert load_targets(write(tmp_path, GOOD)).targets[0].limit == 300
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("limit: 300", "limit: soon", "risk.yaml:9"),
+        ("limit: 300", "limt: 300", "limt"),
+        ('"<"', '"=>"', "comparison"),
+        ("metric: rto.write", "metric: rto.wriet", "rto.wriet"),
+        ("    quote: q\n", "", "quote"),
+        ("id: A", "id: [", "risk.yaml"),
+        ("limit: 300", "limit: .inf", "risk.yaml"),
+        ("unit: s", "unit: s\n    min_trials: 0", "min_trials"),
+    ],
+)
+def test_errors_name_file_line_and_field(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    with pytest.raises(UsageError, match=r"risk\.yaml") as caught:
+        load_targets(write(tmp_path, GOOD.replace(old, new)))
+    assert expected in str(caught.value)
+
+
+def test_two_targets_of_one_id(tmp_path: Path) -> None:
+    item = GOOD[GOOD.index("  - id") :]
+    with pytest.raises(UsageError, match="found twice: A"):
+        load_targets(write(tmp_path, GOOD + item))
+
+
+def test_a_file_of_another_system(tmp_path: Path) -> None:
+    write(tmp_path, GOOD.replace("system: risk", "system: dora"))
+    with pytest.raises(UsageError, match="dora"):
+        targets_of("risk", tmp_path)
