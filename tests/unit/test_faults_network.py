@@ -14,7 +14,7 @@ import pytest
 from lab.driver import Completed
 from lab.errors import LabError
 from lab.faults import _packets, faults, find
-from lab.faults._base import traits
+from lab.faults._base import plan_for, traits
 from lab.faults._packets import SCRIPT, Partition, rules
 from tests.fake_lab import FakeLab
 
@@ -36,6 +36,8 @@ class Net:
     calls: list[str] = field(default_factory=list)
     leaks: bool = False
     """Whether the control network is cut, too."""
+    ports: str = ""
+    """Ports of whatever node that answer the observer over the control network."""
 
     def __post_init__(self) -> None:
         for name, node in self.lab.nodes.items():
@@ -75,6 +77,8 @@ class Net:
                 return self._filter(name, words)
             if script == _packets._CONNECT:
                 return Completed(0, self.connect(name, words[0]) + "\n", "")
+            if "/dev/tcp/$a/$p" in script:
+                return Completed(0, self.ports, "")
             assert "REJECT" in script
             return Completed(0 if self.works else 1, "", "")
 
@@ -290,7 +294,7 @@ def test_disconnect(net: Net) -> None:
 
 
 def test_every_network_fault_is_a_partition() -> None:
-    for name in (*PARTITIONS, "disconnect"):
+    for name in (*PARTITIONS, "disconnect", "lose-node"):
         assert traits(find(name)).kind == "partition"
     assert len(PARTITIONS) >= 9
 
@@ -357,3 +361,56 @@ def test_the_script_comes_and_goes(tools: Path) -> None:
     count = log.read_text().count("*filter")
     time.sleep(0.4)
     assert log.read_text().count("*filter") == count
+
+
+def test_lose_node_cuts_off_before_it_kills(net: Net) -> None:
+    fault, lab = find("lose-node"), net.lab
+    zone = ("pg1", "etcd1")
+    plans = {node: plan_for(fault, lab, node, zone) for node in zone}
+    assert "etcd1" not in plans["pg1"]["peers"]
+    assert json.loads(json.dumps(plans)) == plans
+    killed: list[str] = []
+    kill = lab.nodes["pg1"].kill
+
+    def note() -> tuple[float, float]:
+        killed.append(net.verdict("pg1", "OUTPUT", lab.nodes["pg2"].address("data")))
+        return kill()
+
+    lab.nodes["pg1"].kill = note  # type: ignore[method-assign]
+    effect = fault.inject(lab, "pg1", plans["pg1"])
+    # The moment is that of the cut, and when it died nothing left the node any more.
+    assert (effect.wall_earliest, effect.wall_latest) == (100.0, 100.004)
+    assert killed == ["drop"]
+    assert not lab.nodes["pg1"].running
+    net.ports = ""
+    assert fault.verify(lab, effect).found
+    # Negative controls: it runs; it answers.
+    net.ports = "8008\n"
+    assert not fault.verify(lab, effect).found
+    net.ports = ""
+    lab.nodes["pg1"].running = True
+    assert not fault.verify(lab, effect).found
+
+    lab.nodes["pg1"].running = False
+    net.rules.clear()
+    fault.heal(lab, plans["pg1"])
+    fault.heal(lab, plans["pg1"])
+    assert lab.nodes["pg1"].started == 1
+    assert not fault.verify_healed(lab, plans["pg1"]).found
+    net.ports = "8008\n"
+    assert fault.verify_healed(lab, plans["pg1"]).found
+
+
+def test_lose_node_kills_nothing_that_is_not_cut_off(net: Net) -> None:
+    fault, lab = find("lose-node"), net.lab
+    net.works = False
+    with pytest.raises(LabError, match="was not cut off before"):
+        fault.inject(lab, "pg1", fault.plan(lab, "pg1"))
+    assert lab.nodes["pg1"].running
+    assert not net.rules["pg1"]
+    # A runner that died between the cut and the kill left filters on a node that runs.
+    net.works = True
+    plan = fault.plan(lab, "pg1")
+    find("isolate").inject(lab, "pg1", plan)
+    fault.heal(lab, plan)
+    assert not net.rules["pg1"]
