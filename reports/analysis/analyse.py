@@ -180,7 +180,10 @@ def _trial(source: Source, k: int, clock_s: float | None) -> Trial:
     broken = faults.injected(events, manifest.fault, source.start)
     uncertainty = (took["uncertainty"] or 0) / NS + (clock_s or 0.0) if took else None
     predicted = manifest.predicted.get("worst")
-    void, blurred = validity.trial_reasons(events, writes, start, effect, window_end, uncertainty, predicted)
+    calm_since = source.steady[0][0] if k == 1 and source.steady else start
+    void, blurred = validity.trial_reasons(
+        events, writes, start, effect, window_end, calm_since, uncertainty, predicted
+    )
     since = source.start
 
     def after(kind: str) -> float | None:

@@ -4,7 +4,8 @@ Bounds, and why they are what they are:
 
 - LAG_S: p99 of the load's schedule lag in the steady state. Beyond it latency measures the generator.
 - PROBE_LAG_S: p99 of (sent − intended) of the writer probe's lasting sessions in the last CALM_S seconds
-  before the fault (earlier the probe was starting, or the trial before was healing). A write is
+  before the fault, no earlier than the steady state or the trial's own start (earlier the load was starting,
+  or the trial before was healing). A write is
   slow after T = 1 s; a probe that is itself late by a quarter of that makes slow writes of its own. (After
   the fault a write may wait for a session, which is the service's doing and not the probe's.)
 - GAP_S: the longest pause in the probe's schedule within a trial's window. A probe that pauses sees nothing.
@@ -42,12 +43,14 @@ def trial_reasons(
     start: int,
     effect: int | None,
     window_end: int | None,
+    calm_since: int,
     uncertainty_s: float | None,
     predicted_worst: float | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Why one trial must not be judged at all, and why only its outages must not be.
 
-    ``events`` and ``writes`` are the trial's own; times in ns.
+    ``events`` and ``writes`` are the trial's own; ``calm_since`` is when the steady state before its fault
+    began; times in ns.
     """
     kinds = {event["kind"]: event for event in events}
     void: list[str] = []
@@ -62,7 +65,7 @@ def trial_reasons(
     if not (before & writes.outcome.equals("acknowledged")).any():
         void.append("no write was acknowledged in the trial before the fault, while it should have been")
 
-    blurred = _window(effect, window_end, predicted_worst) + _probe(writes, effect, window_end)
+    blurred = _window(effect, window_end, predicted_worst) + _probe(writes, effect, window_end, calm_since)
     bound = max(CLOCK_S, CLOCK_SHARE * (predicted_worst or 0.0))
     if uncertainty_s is not None and uncertainty_s > bound:
         blurred.append(
@@ -89,15 +92,16 @@ def _window(effect: int, window_end: int | None, predicted_worst: float | None) 
     ]
 
 
-def _probe(writes: Writes, effect: int, window_end: int | None) -> list[str]:
+def _probe(writes: Writes, effect: int, window_end: int | None, calm_since: int) -> list[str]:
     why = []
+    since = max(calm_since, effect - CALM_S * NS)
     calm = (writes.sent >= 0) & ~writes.fresh & (writes.intended < effect)
-    calm &= writes.intended >= effect - CALM_S * NS
+    calm &= writes.intended >= since
     lag = (writes.sent - writes.intended)[calm] / NS
     if len(lag) >= 100 and float(np.quantile(lag, 0.99)) > PROBE_LAG_S:
         why.append(
             f"the writer probe lagged: p99 of sent − intended is {float(np.quantile(lag, 0.99)):.3f} s "
-            f"in the {CALM_S} s before the fault (bound {PROBE_LAG_S:g} s)"
+            f"in the {(effect - since) / NS:.1f} s before the fault (bound {PROBE_LAG_S:g} s)"
         )
     if window_end is not None:
         seen = writes.intended[(writes.intended >= effect) & (writes.intended < window_end)]

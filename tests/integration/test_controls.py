@@ -13,24 +13,40 @@ import pytest
 
 from lab.deploy.docker_driver import DockerLab
 from lab.deploy.down import down
+from lab.deploy.readiness import wait_ready
 from lab.deploy.up import up
 from lab.record.reader import RecordReader
 from lab.scenario.loader import load_scenario
 from lab.scenario.runner import run_scenario
 from lab.topology.loader import load_topology
-from reports.analysis import analyse
+from reports.analysis import Analysis, analyse
 from reports.judge import judge
 from reports.targets import targets_of
 from tests.integration.conftest import Silent
+
+ATTEMPTS = 3
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 """PostgreSQL's request to go on with TLS."""
 
 
+def measured(lab: DockerLab, scenario: str, settings: list[str], runs: Path) -> Analysis:
+    """A run that may be judged; one that is *invalid*, as on a machine that was busy, is measured again."""
+    why: list[str] = []
+    for attempt in range(ATTEMPTS):
+        wait_ready(lab)
+        done = run_scenario(lab, load_scenario(scenario, settings), seed=5 + attempt, runs_dir=runs)
+        analysis = analyse(done.path)
+        wrong = [reason.why for reason in analysis.reasons if reason.status == "invalid"]
+        wrong += [text for trial in analysis.trials for text in trial.invalid]
+        if not wrong:
+            return analysis
+        why.append("; ".join(wrong))
+    pytest.fail(f"{scenario} was invalid {ATTEMPTS} times: " + " | ".join(why))
+
+
 def test_a_limit_that_a_failover_cannot_keep_is_not_met(lab_risk_prod: DockerLab, tmp_path: Path) -> None:
-    story = load_scenario("kill-primary", ["settle=3", "trials=1"])
-    done = run_scenario(lab_risk_prod, story, seed=5, runs_dir=tmp_path / "runs")
-    analysis = analyse(done.path)
+    analysis = measured(lab_risk_prod, "kill-primary", ["settle=8", "trials=1"], tmp_path / "runs")
     target = next(target for target in targets_of("risk") if target.id == "R16.rto-write")
     assert judge(analysis, target.model_copy(update={"limit": 5})).status == "not met"
     # One trial within the limit is no proof of anything.
@@ -55,23 +71,20 @@ def test_connections_that_live_for_a_second_fail_the_efficiency(
 ) -> None:
     # Sessions that come and go meet a server connection that is often new: about 1 in 10 for writes, 1 in
     # 5 for reads, at the probes' rates.
-    story = load_scenario("steady", ["settle=15", "load.pool=session"])
-    done = run_scenario(short_lived, story, seed=5, runs_dir=tmp_path / "runs")
+    analysis = measured(short_lived, "steady", ["settle=15", "load.pool=session"], tmp_path / "runs")
     target = next(target for target in targets_of("risk") if target.id == "R15.pool-efficiency")
-    verdict = judge(analyse(done.path), target)
+    verdict = judge(analysis, target)
     assert verdict.status == "not met", verdict.why
 
 
 def test_a_steady_run_finds_no_outage_and_meets_the_efficiency(
     lab_risk_prod: DockerLab, tmp_path: Path
 ) -> None:
-    story = load_scenario("steady", ["settle=15"])
-    done = run_scenario(lab_risk_prod, story, seed=5, runs_dir=tmp_path / "runs")
-    analysis = analyse(done.path)
+    analysis = measured(lab_risk_prod, "steady", ["settle=15"], tmp_path / "runs")
     verdicts = {target.id: judge(analysis, target) for target in targets_of("risk")}
     assert verdicts["R15.pool-efficiency"].status == "met", verdicts["R15.pool-efficiency"].why
     assert verdicts["R16.rto-write"].status == "not run"
-    writes = RecordReader(done.path).frame("writes", ["outcome"])
+    writes = RecordReader(tmp_path / "runs" / analysis.run).frame("writes", ["outcome"])
     assert set(writes.outcome.astype(str)) == {"acknowledged"}
 
 

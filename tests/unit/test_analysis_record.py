@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from lab.errors import RecordError
-from lab.record.schema import NS
+from lab.record.schema import NS, TABLES
 from reports.analysis import Analysis, analyse, to_json
 from reports.analysis.analyse import measure
 from reports.judge import judge
@@ -210,6 +211,17 @@ def test_a_probe_that_lagged_blurs_the_outage_and_not_the_ledger(tmp_path: Path)
     assert "lagged" in found.trials[0].invalid[0]
     assert status(found, "R16.rto-write") == "inconclusive"
     assert status(found, "R16.rpo") == "met"
+
+
+def test_a_probe_that_lagged_while_the_load_was_starting_blurs_nothing(tmp_path: Path) -> None:
+    record = make_record(tmp_path / "run", probe_lag_s=0.3)
+    assert "lagged" in analyse(record).trials[0].invalid[0]
+    # The same lag, and a steady state that began only after it.
+    table = pq.read_table(record / "events.parquet").to_pandas()
+    effect = table[table.kind == "fault-effect"].t.min()
+    table.loc[table.kind == "steady-start", "t"] = effect - NS
+    pq.write_table(pa.Table.from_pandas(table, TABLES["events"]), record / "events.parquet")
+    assert not analyse(record).trials[0].invalid
 
 
 def test_a_window_that_is_too_short_voids_the_trials(tmp_path: Path) -> None:
