@@ -18,10 +18,12 @@ from lab.record.reader import RecordReader
 from reports import report, view
 from reports.analysis import analyse
 from reports.analysis.model import Analysis
-from reports.charts import build
-from reports.findings import Target, Verdict
+from reports.charts import build, style
+from reports.experiments import Outcome, experiments
+from reports.findings import Finding, Target, Verdict
 from reports.junit import junit
 from reports.markdown import summary
+from reports.report import Shown
 from reports.story import own_targets
 
 FOLDER = "report"
@@ -51,13 +53,17 @@ def analyse_and_report(run: Path, *, quiet: bool = False) -> Report:
     record = RecordReader(run)
     _say("reading and analysing the record", quiet)
     analysis = analyse(record)
+    outcome = _outcome(record)
+    if outcome is not None:
+        analysis = analysis.model_copy(update={"findings": _merged(analysis.findings, outcome.findings)})
     verdicts, elsewhere = judged(record, analysis)
     _say("drawing", quiet)
-    drawn = build.draw_all(build.scene(record, analysis, verdicts))
+    drawn = build.draw_all(build.scene(record, analysis, verdicts)) if outcome is None else []
+    shown = Shown.of(outcome) if outcome is not None else None
     folder = _fresh(run / FOLDER)
-    for chart in drawn:
-        for picture in chart.pictures:
-            (folder / "charts" / f"{picture.id}.png").write_bytes(picture.png)
+    pictures = [picture for chart in drawn for picture in chart.pictures]
+    for picture in [*pictures, *(shown.pictures.values() if shown else ())]:
+        (folder / "charts" / f"{picture.id}.png").write_bytes(picture.png)
     paths = {
         "html": folder / "report.html",
         "json": folder / "report.json",
@@ -65,12 +71,28 @@ def analyse_and_report(run: Path, *, quiet: bool = False) -> Report:
         "markdown": folder / "summary.md",
         "charts": folder / "charts",
     }
-    paths["html"].write_text(report.render(record, analysis, verdicts, elsewhere, drawn), encoding="utf-8")
+    paths["html"].write_text(
+        report.render(record, analysis, verdicts, elsewhere, drawn, shown), encoding="utf-8"
+    )
     paths["json"].write_text(_document(analysis, verdicts, elsewhere), encoding="utf-8")
     paths["junit"].write_text(junit(analysis, verdicts), encoding="utf-8")
     paths["markdown"].write_text(summary(analysis, verdicts), encoding="utf-8")
     _step_summary(paths["markdown"].read_text(encoding="utf-8"))
     return Report(verdicts, paths, view.exit_code(verdicts))
+
+
+def _outcome(record: RecordReader) -> Outcome | None:
+    """What the record's experiment found; None where it is the record of no experiment."""
+    known = experiments().get(record.manifest.scenario)
+    if known is None:
+        return None
+    with style.styled():
+        return known.analyse(record)
+
+
+def _merged(findings: Sequence[Finding], mine: Sequence[Finding]) -> tuple[Finding, ...]:
+    metrics = {finding.metric for finding in mine}
+    return (*mine, *(finding for finding in findings if finding.metric not in metrics))
 
 
 def judged(record: RecordReader, analysis: Analysis) -> tuple[list[Verdict], list[Verdict]]:
@@ -96,7 +118,9 @@ def _elsewhere(target: Target, scenario: str) -> str:
         return f"the scenario's checks leave out {target.metric}"
     if not target.scenarios:
         return "no scenario tests it yet"
-    return "tested by " + ", ".join(f"scenarios/{name}.yaml" for name in target.scenarios)
+    known = experiments()
+    where = (f"lab {name}" if name in known else f"scenarios/{name}.yaml" for name in target.scenarios)
+    return "tested by " + ", ".join(where)
 
 
 def summary_json(done: Report) -> dict[str, Any]:

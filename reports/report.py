@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from lab.record.reader import RecordReader
 from reports import view
 from reports.analysis.model import PARTS, Analysis, Trial
 from reports.charts import build, style
-from reports.charts.build import Drawn
+from reports.charts.build import Drawn, Picture
+from reports.experiments import Outcome
 from reports.findings import Verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -26,17 +28,33 @@ PLACED = ("waterfall", "timeline", "trials", "sessions", "nodes", "pool", "repli
 Rows = list[tuple[str, str]]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """An experiment's outcome with its drawings as pictures."""
+
+    outcome: Outcome
+    pictures: dict[str, Picture]
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Shown:
+        """Draw them."""
+        drawings = [drawing for section in outcome.sections for drawing in section.drawings]
+        return cls(outcome, {drawing.id: build.picture(drawing) for drawing in drawings})
+
+
 def render(
     record: RecordReader,
     analysis: Analysis,
     verdicts: Sequence[Verdict],
     elsewhere: Sequence[Verdict],
     drawn: Sequence[Drawn],
+    shown: Shown | None = None,
 ) -> str:
     """The HTML page. Everything from the record is escaped; drawings are our own.
 
     Args:
         elsewhere: promises that other scenarios test.
+        shown: of an experiment: its outcome, which leads the page.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -66,7 +84,9 @@ def render(
         title=_title(record),
         answer=said,
         tone=tone,
-        lead=view.lead(analysis),
+        lead=shown.outcome.lead if shown else view.lead(analysis),
+        sections=shown.outcome.sections if shown else (),
+        pictures_of=lambda section: [shown.pictures[d.id] for d in section.drawings] if shown else [],
         when=_when(head.started_wall),
         length=_length(analysis.duration_s),
         how=view.how(analysis),
@@ -80,7 +100,7 @@ def render(
         trials_of=view.trials_of,
         located=lambda name: _located(root, str(name)),
         elsewhere=elsewhere,
-        headlines=view.headlines(analysis),
+        headlines=shown.outcome.headlines if shown else view.headlines(analysis),
         checked=view.checked(analysis),
         marks=view.MARK,
         tones=view.TONE,

@@ -46,8 +46,10 @@ class TargetFile(Value):
 
 def _metrics() -> set[str]:
     from reports.checks import checks
+    from reports.experiments import experiments
 
-    return {metric for check in checks().values() for metric in check.metrics}
+    found = {metric for check in checks().values() for metric in check.metrics}
+    return found | {metric for one in experiments().values() for metric in one.metrics}
 
 
 def list_targets(folder: Path = TARGETS_DIR) -> list[str]:

@@ -150,6 +150,14 @@ class RecordReader:
             row["detail"] = json.loads(row["detail"]) if row["detail"] else {}
         return sorted(chosen, key=lambda row: (row["t"] is None, row["t"] or 0))
 
+    def cells(self) -> list[dict[str, Any]]:
+        """Cells of an experiment in the order in which they ran, ``parameters`` and ``result`` parsed."""
+        rows: list[dict[str, Any]] = self.table("cells").to_pylist()
+        for row in rows:
+            for name in ("parameters", "result"):
+                row[name] = json.loads(row[name]) if row[name] else {}
+        return sorted(rows, key=lambda row: int(row["cell"] or 0))
+
     def audit(self, trial: int, node: str) -> pa.Table:
         """Numbers found on a node: ``n`` int64, ``copies`` int32. RecordError where it was not audited."""
         file = self.path / "audit" / f"{trial}-{node}.parquet"

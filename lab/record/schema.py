@@ -112,6 +112,18 @@ TABLES: dict[str, pa.Schema] = {
             ("worker", pa.int16()),
         ]
     ),
+    # What an experiment measured, one row a cell; requests and metrics between begin and end are the cell's.
+    "cells": pa.schema(
+        [
+            ("cell", pa.int32()),  # from 1, in the order in which they ran
+            ("name", _text),
+            ("repeat", pa.int32()),  # from 1; cells of one repeat are paired
+            ("begin", _time),
+            ("end", _time),
+            ("parameters", pa.string()),  # JSON object: what was set
+            ("result", pa.string()),  # JSON object: what was found, beside requests and metrics
+        ]
+    ),
     # Everything that collectors sample, one value a row. See METRICS.
     "metrics": pa.schema(
         [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lab.deploy.allocation import Allocation
@@ -52,6 +52,8 @@ class Plan:
     reader: str | None
     deadline_s: float
     """After this, whatever runs inside the lab ends itself."""
+    probes: Probes = field(default_factory=Probes)
+    """How often the observer's probes ask; an interval of 0 leaves one out."""
 
 
 def make_plan(scenario: Scenario, topology: Topology, allocation: Allocation, seed: int) -> Plan:
@@ -234,7 +236,7 @@ def observer_config(
         addresses={
             address: node for node, networks in allocation.addresses.items() for address in networks.values()
         },
-        probes=Probes(),
+        probes=plan.probes,
     )
 
 

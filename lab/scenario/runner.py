@@ -67,12 +67,12 @@ def run_scenario(
     progress = progress or Progress()
     check_overrides(lab.topology, scenario.overrides, lab.name)
     plan = make_plan(scenario, lab.topology, lab.allocation, seed)
-    with hold(lab) as journal, _sigterm():
+    with hold(lab) as journal, sigterm_interrupts():
         for told in heal_all(lab, journal):
             progress.say(f"left behind by a killed run, now undone: {told}", "yellow")
         progress.phase("asking what the machine can do")
         why = cannot(lab, scenario)
-        record = _open_record(lab, plan, runs_dir, command)
+        record = open_record(lab, plan, runs_dir, command)
         if why:
             return _not_run(record, why, progress)
         session = Session(lab, plan, record)
@@ -80,8 +80,8 @@ def run_scenario(
         try:
             trials = _run(session, journal, progress)
         except BaseException as error:
-            with _shielded(progress):
-                _abort(session, journal, error, progress)
+            with shielded(progress):
+                abort(session, journal, error, progress)
             raise
         journal.done(entry)
         journal.clear()
@@ -108,7 +108,7 @@ def _not_run(record: RecordWriter, why: str, progress: Progress) -> Done:
     return Done(record.path, 0)
 
 
-def _open_record(lab: Lab, plan: Plan, runs_dir: Path, command: str) -> RecordWriter:
+def open_record(lab: Lab, plan: Plan, runs_dir: Path, command: str) -> RecordWriter:
     topology, allocation, scenario = lab.topology, lab.allocation, plan.scenario
     record = RecordWriter.create(
         runs_dir,
@@ -157,7 +157,7 @@ def _run(session: Session, journal: Journal, progress: Progress) -> int:
     )
     record.event("run-start", clock.now(), uncertainty=clock.uncertainty, detail={"seed": plan.seed})
     # What does not change is asked while the load warms up.
-    told = threading.Thread(target=_describe, args=(session,), daemon=True)
+    told = threading.Thread(target=describe, args=(session,), daemon=True)
     told.start()
     progress.phase(f"starting the load: {scenario.load.workload}, {scenario.load.rate:g} requests/s")
     session.start_load()
@@ -196,7 +196,7 @@ def _steady(session: Session, progress: Progress) -> None:
         time.sleep(min(POLL_S, left))
 
 
-def _describe(session: Session) -> None:
+def describe(session: Session) -> None:
     """Machine and versions into the manifest; what cannot be had is left out and said."""
     try:
         session.record.update(machine=facts.machine(session.lab), versions=facts.versions(session.lab))
@@ -211,7 +211,7 @@ def _finish(session: Session, trials: int, started_wall: float, progress: Progre
     record.event("load-end", clock.now(), uncertainty=clock.uncertainty)
     clock.refresh()
     record.update(offsets=[*record.manifest.offsets, *clock.offsets("end"), *session.load_offsets()])
-    _note_changes(session)
+    note_changes(session)
     if summary.get("failure"):
         record.note(f"the load failed: {summary['failure']}")
     record.put("load.json", json.dumps(summary, indent=1))
@@ -232,7 +232,7 @@ def _finish(session: Session, trials: int, started_wall: float, progress: Progre
     record.close("closed")
 
 
-def _note_changes(session: Session) -> None:
+def note_changes(session: Session) -> None:
     """Changes of leader that no fault of ours explains: outside trials, or of none that moves a leader."""
     if session.watch is None:
         return
@@ -241,7 +241,7 @@ def _note_changes(session: Session) -> None:
             session.record.note(UNINJECTED.format(old=old, new=new))
 
 
-def _abort(session: Session, journal: Journal, error: BaseException, progress: Progress) -> None:
+def abort(session: Session, journal: Journal, error: BaseException, progress: Progress) -> None:
     """Heal, stop, fetch, close. Every step is tried, whatever became of the ones before."""
     why = "interrupted by the user" if isinstance(error, KeyboardInterrupt) else str(error)
     progress.phase("healing and stopping everything")
@@ -265,7 +265,7 @@ def _abort(session: Session, journal: Journal, error: BaseException, progress: P
 
 
 @contextlib.contextmanager
-def _sigterm() -> Iterator[None]:
+def sigterm_interrupts() -> Iterator[None]:
     """SIGTERM ends a run as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -282,7 +282,7 @@ def _sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _shielded(progress: Progress) -> Iterator[None]:
+def shielded(progress: Progress) -> Iterator[None]:
     """While this runs Ctrl-C is answered, and not obeyed: healing must come to its end."""
     if threading.current_thread() is not threading.main_thread():
         yield

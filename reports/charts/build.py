@@ -136,11 +136,12 @@ def draw_all(of: Scene) -> list[Drawn]:
             if isinstance(drawn, str):
                 found.append(Drawn(chart, why=drawn))
             else:
-                found.append(Drawn(chart, tuple(_picture(drawing) for drawing in drawn)))
+                found.append(Drawn(chart, tuple(picture(drawing) for drawing in drawn)))
     return found
 
 
-def _picture(drawing: Drawing) -> Picture:
+def picture(drawing: Drawing) -> Picture:
+    """A drawing as SVG and PNG."""
     text: str | None = style.svg(drawing.figure, drawing.id)
     if text is not None and len(text) > SVG_MOST_BYTES:
         text = None

@@ -8,6 +8,7 @@ import pytest
 
 from lab.errors import UsageError
 from reports.checks import checks
+from reports.experiments import experiments
 from reports.targets import list_targets, load_targets, targets_of
 
 GOOD = """\
@@ -34,6 +35,7 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_shipped_targets_load_and_every_judged_metric_has_a_check() -> None:
     assert "risk" in list_targets()
     yielded = {metric for check in checks().values() for metric in check.metrics}
+    yielded |= {metric for one in experiments().values() for metric in one.metrics}
     for system in list_targets():
         for target in targets_of(system):
             assert target.quote

@@ -1,0 +1,85 @@
+"""The record of an experiment, and its way into the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from lab.record.reader import RecordReader
+from lab.record.schema import NS
+from lab.record.writer import RecordWriter
+from reports import pipeline
+from reports.charts.scene import Drawing
+from reports.experiments import Experiment, Outcome, Section, Table, experiments
+from reports.findings import Finding
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[RecordWriter]:
+    writer = RecordWriter.create(
+        tmp_path, "trying", topology="risk-prod", lab="x", seed=1, trials_asked=0, command="lab trying"
+    )
+    writer.event("run-start", 0)
+    for number in (2, 1):
+        row = {
+            "cell": number,
+            "name": "direct",
+            "repeat": number,
+            "begin": number * NS,
+            "end": (number + 1) * NS,
+            "parameters": '{"clients": 20}',
+            "result": None if number == 1 else '{"per_s": 7}',
+        }
+        writer.rows("cells", [row])
+    writer.event("run-end", 4 * NS)
+    yield writer
+    writer.release()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_cells_come_back_in_their_order(record: RecordWriter, *, closed: bool) -> None:
+    if closed:
+        record.close()
+    cells = RecordReader(record.path).cells()
+    assert [cell["cell"] for cell in cells] == [1, 2]
+    assert cells[0]["parameters"] == {"clients": 20}
+    assert [cell["result"] for cell in cells] == [{}, {"per_s": 7}]
+
+
+def trying(record: RecordReader) -> Outcome:
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([1, 2])
+    section = Section(
+        "which",
+        "Which <one>?",
+        ("Take the second.",),
+        (Drawing("rates", "Rates.", figure),),
+        (Table(("mode", "per s"), (("a & b", "7"),), frozenset({1}), "a note", (("", "bad"),)),),
+        ("cells.parquet",),
+    )
+    found = Finding(metric="pool.wait", unit="ms", value=float(len(record.cells())))
+    return Outcome((found,), "The second is best.", (), (section,))
+
+
+def test_a_report_shows_what_the_experiment_found(
+    record: RecordWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        pipeline, "experiments", lambda: {"trying": Experiment("trying", ("pool.wait",), trying)}
+    )
+    record.close()
+    done = pipeline.analyse_and_report(record.path, quiet=True)
+    page = done.paths["html"].read_text(encoding="utf-8")
+    for said in ("The second is best.", "Which &lt;one&gt;?", "a &amp; b", "<svg", "Take the second."):
+        assert said in page
+    assert (done.paths["charts"] / "rates.png").stat().st_size > 0
+    # Its own finding takes the place of the one that the check of the whole run makes.
+    assert '"pool.wait"' in done.paths["json"].read_text(encoding="utf-8")
+    assert "Not drawn" not in page
+
+
+def test_every_experiment_is_found_by_its_name() -> None:
+    assert all(name == one.name for name, one in experiments().items())
