@@ -63,6 +63,8 @@ METRICS = {
     "reads.staleness": "greatest staleness of a read",
     "progress.stuck": "workers and sessions stuck after the healing",
     "log.unexpected": "log lines that no fault may cause",
+    "trial.seconds": "a whole trial, from its fault to full redundancy",
+    "trial.lab_seconds": "the lab's own share of that: injecting, healing, noticing",
 }
 """Metric → what it is, in words; a metric that is not here is called by its id."""
 
@@ -89,6 +91,8 @@ SOUND: dict[str, float | None] = {
     "outage.longest.read": None,
     "reconnect.peak": None,
     "reconnect.retries": None,
+    "trial.seconds": None,
+    "trial.lab_seconds": None,
 }
 """Checks of the list in the report, in order → the one value that is sound; None: a figure that is only shown
 (a promise may be held against it)."""
