@@ -37,6 +37,26 @@ LINKS = (("client", "pooler"), ("pooler", "router"), ("router", "postgres"), ("c
 
 
 @dataclass(frozen=True)
+class Hop:
+    """One way into a node that Toxiproxy can stand in: the last part of a link."""
+
+    source: str
+    target: str
+    """Kinds of node, as in a topology's ``links``."""
+    node: str
+    port: int
+    network: Network
+    """On which the proxy, or whoever connects directly, reaches the node."""
+    listen: int
+    """The proxy's port for it."""
+
+    @property
+    def proxy(self) -> str:
+        """Name among Toxiproxy's own proxies."""
+        return f"{self.node}-{self.port}"
+
+
+@dataclass(frozen=True)
 class Published:
     """A port that people reach on 127.0.0.1 of the host."""
 
@@ -115,17 +135,29 @@ def check_links(topology: Topology, allocation: Allocation) -> None:
             )
 
 
-def proxy_ports(topology: Topology) -> dict[tuple[str, int], int]:
-    """(node, port) of everything that could be proxied → its port on the proxy.
+def hops(topology: Topology) -> tuple[Hop, ...]:
+    """Every way into a node that could be proxied.
 
-    Covers all links, proxied or not, so that a port does not depend on which links are.
+    Covers all links, proxied or not, so that the proxy's port does not depend on which links are.
     """
-    targets = [(pooler.name, POOLER_PORT) for pooler in topology.poolers]
-    targets += [(router.name, port) for router in topology.routers for port in (WRITE_PORT, READ_PORT)]
-    targets += [(node.name, POSTGRES_PORT) for node in topology.postgres.nodes]
+    found: list[tuple[str, str, str, int, Network]] = []
+    found += [("client", "pooler", pooler.name, POOLER_PORT, "app") for pooler in topology.poolers]
+    for router in topology.routers:
+        found += [("pooler", "router", router.name, port, "data") for port in (WRITE_PORT, READ_PORT)]
+    found += [("router", "postgres", node.name, POSTGRES_PORT, "data") for node in topology.postgres.nodes]
     if topology.cache:
-        targets += [(node.name, REDIS_PORT) for node in topology.cache.nodes]
-    return {target: PROXIED_FROM + index for index, target in enumerate(targets)}
+        found += [("client", "redis", node.name, REDIS_PORT, "app") for node in topology.cache.nodes]
+    return tuple(Hop(*one, listen=PROXIED_FROM + index) for index, one in enumerate(found))
+
+
+def proxied_hops(topology: Topology) -> tuple[Hop, ...]:
+    """Those whose link is proxied."""
+    return tuple(hop for hop in hops(topology) if proxied(topology, hop.source, hop.target))
+
+
+def proxy_ports(topology: Topology) -> dict[tuple[str, int], int]:
+    """(node, port) of everything that could be proxied → its port on the proxy."""
+    return {(hop.node, hop.port): hop.listen for hop in hops(topology)}
 
 
 def via(

@@ -298,24 +298,15 @@ def _cache(topology: Topology, allocation: Allocation, common: dict[str, Any]) -
 
 def _proxies(topology: Topology, allocation: Allocation) -> list[dict[str, Any]]:
     """Toxiproxy's own configuration: one proxy per target node and port of the links that are proxied."""
-    kinds = {node.name: ("client", "pooler", "app") for node in topology.poolers}
-    kinds |= {node.name: ("pooler", "router", "data") for node in topology.routers}
-    kinds |= {node.name: ("router", "postgres", "data") for node in topology.postgres.nodes}
-    if topology.cache:
-        kinds |= {node.name: ("client", "redis", "app") for node in topology.cache.nodes}
-    result = []
-    for (node, port), listen in endpoints.proxy_ports(topology).items():
-        source, target, network = kinds[node]
-        if endpoints.proxied(topology, source, target):
-            result.append(
-                {
-                    "name": f"{node}-{port}",
-                    "listen": f"0.0.0.0:{listen}",
-                    "upstream": f"{allocation.addresses[node][network]}:{port}",
-                    "enabled": True,
-                }
-            )
-    return result
+    return [
+        {
+            "name": hop.proxy,
+            "listen": f"0.0.0.0:{hop.listen}",
+            "upstream": f"{allocation.addresses[hop.node][hop.network]}:{hop.port}",
+            "enabled": True,
+        }
+        for hop in endpoints.proxied_hops(topology)
+    ]
 
 
 @lru_cache(maxsize=1)

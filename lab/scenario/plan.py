@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.deploy.allocation import Allocation
 from lab.deploy.allocation import Endpoint as Place
-from lab.deploy.endpoints import endpoints
+from lab.deploy.endpoints import POOLER_PORT, REDIS_PORT, endpoints
 from lab.deploy.secret_names import MONITOR, PROBE
 from lab.errors import UsageError
 from lab.faults import find
@@ -175,6 +175,11 @@ def observer_config(
     places = endpoints(topology, allocation)
     sslmode = "verify-full" if topology.tls.enabled else "disable"
 
+    def control(node: str, port: int) -> Place:
+        """A node as collectors reach it: past every link, whatever stands or is broken in it."""
+        address = allocation.addresses[node]["control"]
+        return Place(name=node, node=node, host=f"{node}.control", address=address, port=port)
+
     def database(
         name: str, role: str, *, where: Place | None = None, database: str | None = None
     ) -> Endpoint:
@@ -197,14 +202,13 @@ def observer_config(
     nodes = [node.name for node in topology.postgres.nodes]
     patroni = topology.postgres.high_availability == "patroni"
     cache = topology.cache.nodes if topology.cache else ()
-    control = allocation.addresses[topology.observer.name]["control"]
     return Config(
         run=run,
         out=out,
         deadline_s=plan.deadline_s,
         token=token,
         slow_after_s=plan.scenario.slow_after,
-        agent_address=control,
+        agent_address=allocation.addresses[topology.observer.name]["control"],
         writer=database(plan.writer, PROBE),
         reader=database(plan.reader or plan.writer, PROBE),
         router=database(f"{topology.routers[0].name}.write", PROBE) if topology.routers else None,
@@ -213,7 +217,7 @@ def observer_config(
             database(
                 f"{pooler.name}.console",
                 MONITOR,
-                where=places[f"{pooler.name}.writer"],
+                where=control(pooler.name, POOLER_PORT),
                 database="pgbouncer",
             )
             for pooler in topology.poolers
@@ -224,8 +228,9 @@ def observer_config(
         redis=tuple(
             Redis(
                 node=member.name,
-                host=places[f"{member.name}.redis"].host,
-                address=places[f"{member.name}.redis"].address,
+                host=f"{member.name}.control",
+                address=control(member.name, REDIS_PORT).address,
+                port=REDIS_PORT,
                 password_file=passwords["redis"],
                 tls=topology.tls.enabled,
             )
