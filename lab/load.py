@@ -10,7 +10,8 @@ from typing import Any
 
 import loadtests
 from lab.deploy.allocation import Endpoint
-from lab.deploy.endpoints import UI_PORT, endpoints
+from lab.deploy.endpoints import UI_PORT, application_endpoints, endpoints
+from lab.deploy.secret_names import application_role
 from lab.driver import Lab, Node
 from lab.errors import LabError, UsageError
 from lab.scenario.remote import stop
@@ -44,8 +45,8 @@ class LoadSpec:
     ui: bool = False
     deadline_s: float = 3600.0
     drop_after_s: float = 5.0
-    user: str = "app_readwrite"
-    """Role, unless the workload must run as another."""
+    user: str | None = None
+    """Role, unless the workload must run as another; None: the application's, that reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -155,15 +156,7 @@ def resolve_pool(topology: Topology, known: dict[str, Endpoint], pool: str | Non
         UsageError: there is no such thing in the topology.
     """
     if pool is None:
-        by_mode = [pooler.name for pooler in topology.poolers if pooler.mode == "transaction"]
-        if not by_mode and topology.poolers:
-            by_mode = [topology.poolers[0].name]
-        if by_mode:
-            pool = by_mode[0]
-        elif topology.routers:
-            pool = topology.routers[0].name
-        else:
-            pool = f"{topology.postgres.nodes[0].name}.direct"
+        return application_endpoints(topology)[0]
     for pooler in topology.poolers:
         if pool in (pooler.name, pooler.mode):
             return f"{pooler.name}.writer", f"{pooler.name}.reader"
@@ -206,7 +199,7 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
             workload=spec.workload,
             writer=_target(lab, client, known[writer]),
             reader=_target(lab, client, known[reader]) if reader else None,
-            user=workloads[spec.workload].user or spec.user,
+            user=workloads[spec.workload].user or spec.user or application_role(topology),
             password_file=f"{folder}/load-password",
             sslmode="verify-full" if topology.tls.enabled else "prefer",
             arrivals=spec.arrivals,

@@ -70,7 +70,7 @@ def summary(analysis: Analysis, verdicts: Sequence[Verdict]) -> str:
             f"scale factor {view.number(head.scale)}."
         )
     )
-    for text in (*head.substitutions, *head.notes):
+    for text in (*head.substitutions, *(f"not built: {part}" for part in head.not_built), *head.notes):
         lines.append(f"- {safe(text)}")
     return "\n".join(lines) + "\n"
 

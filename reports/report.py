@@ -211,6 +211,7 @@ def setup(record: RecordReader, analysis: Analysis) -> list[tuple[str, Rows]]:
         run.append(("probe interval", f"{head.probe_interval_s * 1000:g} ms"))
     stands: Rows = [(name, value) for name, value in head.stand_ins.items()]
     stands += [("substituted", text) for text in head.substitutions]
+    stands += [("not built", text) for text in head.not_built]
     machine: Rows = [
         (
             name.replace("_", " ").removesuffix(" bytes"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lab.deploy.allocation import Allocation
 from lab.deploy.endpoints import images_of, networks_of, published_ports
-from lab.topology.instances import GIB, resources_for, scale_for
+from lab.topology.instances import GIB
 from lab.topology.models import Topology
+from lab.topology.sizing import resources_for, scale_for
 
 
 def allocate(

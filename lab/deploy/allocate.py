@@ -21,8 +21,8 @@ from lab.deploy.allocation import Allocation
 from lab.deploy.endpoints import NETWORKS, images_of, networks_of, published_ports
 from lab.deploy.engine import api, engine_errors, is_local
 from lab.errors import LabError
-from lab.topology.instances import resources_for, scale_for
 from lab.topology.models import Topology
+from lab.topology.sizing import resources_for, scale_for
 
 FIRST_PORT = 15000
 LAST_PORT = 29999

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from lab.deploy import state
 from lab.deploy.allocation import Endpoint
 from lab.deploy.docker_driver import DockerLab
-from lab.deploy.endpoints import endpoints
-from lab.deploy.secret_names import SUPERUSER, document_roles, secret_names
+from lab.deploy.endpoints import application_endpoints, endpoints
+from lab.deploy.secret_names import SUPERUSER, application_role, secret_names
 from lab.errors import UsageError
 
 PASSFILE = "pgpass"
@@ -25,13 +25,6 @@ class Target:
     role: str
     node: str
     """The node on which psql runs."""
-
-
-def default_role(lab: DockerLab) -> str:
-    """The document's role that reads and writes, else its first, else the superuser."""
-    roles = document_roles(lab.topology)
-    writers = [role for role in roles if "readwrite" in role or role.endswith("_rw")]
-    return next(iter(writers or list(roles)), SUPERUSER)
 
 
 def choose(lab: DockerLab, pool: str | None, direct: str | None, reader: bool, role: str | None) -> Target:
@@ -50,23 +43,18 @@ def choose(lab: DockerLab, pool: str | None, direct: str | None, reader: bool, r
         if direct not in names:
             raise UsageError(f"there is no database node {direct}", hint=f"There are {', '.join(names)}.")
         endpoint, node = points[f"{direct}.direct"], topology.observer.name
-    elif topology.poolers:
-        wanted = pool or ("transaction" if any(p.mode == "transaction" for p in topology.poolers) else None)
-        found = [p for p in topology.poolers if wanted in (None, p.mode, p.name)]
+    elif pool and topology.poolers:
+        found = [p for p in topology.poolers if pool in (p.mode, p.name)]
         if not found:
             there = ", ".join(p.mode for p in topology.poolers)
-            raise UsageError(f"there is no pool {wanted}", hint=f"There are {there}.")
+            raise UsageError(f"there is no pool {pool}", hint=f"There are {there}.")
         endpoint = points[f"{found[0].name}.{'reader' if reader else 'writer'}"]
-    elif topology.routers:
-        if pool:
-            raise UsageError(f"topology {topology.name} has no pools")
-        endpoint = points[f"{topology.routers[0].name}.{'read' if reader else 'write'}"]
-        node = topology.observer.name
+    elif pool:
+        raise UsageError(f"topology {topology.name} has no pools")
     else:
-        primary = next(item.name for item in topology.postgres.nodes if item.role == "primary")
-        endpoint, node = points[f"{primary}.direct"], topology.observer.name
+        endpoint = points[application_endpoints(topology)[0][reader]]
     roles = secret_names(topology).roles
-    chosen = role or (SUPERUSER if direct is not None else default_role(lab))
+    chosen = role or (SUPERUSER if direct is not None else application_role(topology))
     if chosen not in roles:
         raise UsageError(f"there is no role {chosen}", hint=f"There are {', '.join(roles)}.")
     return Target(endpoint, chosen, node)

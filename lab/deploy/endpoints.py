@@ -79,8 +79,16 @@ def images_of(topology: Topology) -> dict[str, str]:
     return kinds
 
 
+def entrance(topology: Topology) -> str:
+    """Image of what applications connect to: the poolers, without them the routers, else the database."""
+    return "pgbouncer" if topology.poolers else "haproxy" if topology.routers else "postgres"
+
+
 def networks_of(topology: Topology) -> dict[str, tuple[Network, ...]]:
-    """Node → networks that it is attached to, app before data before control."""
+    """Node → networks that it is attached to, app before data before control.
+
+    What applications connect to is on the application network, and what is behind it is not.
+    """
     by_image: dict[str, tuple[Network, ...]] = {
         "postgres": ("data", "control"),
         "etcd": ("data", "control"),
@@ -90,6 +98,7 @@ def networks_of(topology: Topology) -> dict[str, tuple[Network, ...]]:
         "toxiproxy": NETWORKS,
         "client": ("app", "control"),
     }
+    by_image[entrance(topology)] = NETWORKS
     result = {node: by_image[image] for node, image in images_of(topology).items()}
     result[topology.observer.name] = NETWORKS
     return result
@@ -98,11 +107,14 @@ def networks_of(topology: Topology) -> dict[str, tuple[Network, ...]]:
 def published_ports(topology: Topology) -> dict[str, Published]:
     """Name (key of ``Allocation.published``) → what is published on 127.0.0.1.
 
-    Writer and reader of a pooler share one port, under the writer's name.
+    Writer and reader of a pooler (or of a database without one) share one port, under the writer's name.
     """
     ports: dict[str, Published] = {}
     for pooler in topology.poolers:
         ports[f"{pooler.name}.writer"] = Published(pooler.name, POOLER_PORT)
+    if entrance(topology) == "postgres":
+        primary = topology.postgres.primary.name
+        ports[f"{primary}.writer"] = Published(primary, POSTGRES_PORT)
     for router in topology.routers:
         ports[f"{router.name}.write"] = Published(router.name, WRITE_PORT)
         ports[f"{router.name}.read"] = Published(router.name, READ_PORT)
@@ -169,6 +181,18 @@ def via(
     return node, port
 
 
+def application_endpoints(topology: Topology) -> list[tuple[str, str]]:
+    """(writer, reader) by name, of everything that applications connect to; the first is their usual one."""
+    if topology.poolers:
+        # Transaction pooling first: it serves every kind of short request.
+        poolers = sorted(topology.poolers, key=lambda pooler: pooler.mode != "transaction")
+        return [(f"{pooler.name}.writer", f"{pooler.name}.reader") for pooler in poolers]
+    if topology.routers:
+        return [(f"{router.name}.write", f"{router.name}.read") for router in topology.routers]
+    primary = topology.postgres.primary.name
+    return [(f"{primary}.writer", f"{primary}.reader")]
+
+
 def shared_network(topology: Topology, one: str, other: str) -> Network:
     """The network on which two nodes meet: app before data before control."""
     networks = networks_of(topology)
@@ -180,7 +204,7 @@ def endpoints(topology: Topology, allocation: Allocation) -> dict[str, Endpoint]
 
     Besides those that the architecture names there are ``<pg>.patroni``, ``<etcd>.client``,
     ``<router>.stats``, ``<proxy>.api`` and ``<observer>.clock``, which have no database and speak plain HTTP
-    or UDP.
+    or UDP; and, where there is neither pooler nor router, ``<pg>.writer`` and ``<pg>.reader`` of the primary.
     An endpoint whose link from the client is proxied leads to the proxy.
     """
     result: dict[str, Endpoint] = {}
@@ -207,9 +231,15 @@ def endpoints(topology: Topology, allocation: Allocation) -> dict[str, Endpoint]
             add(f"{node.name}.patroni", node.name, "control", PATRONI_PORT)
     for member in topology.etcd:
         add(f"{member.name}.client", member.name, "control", ETCD_CLIENT_PORT)
+    if entrance(topology) == "postgres":
+        primary = topology.postgres.primary.name
+        for kind in ("writer", "reader"):
+            add(f"{primary}.{kind}", primary, "app", POSTGRES_PORT,
+                database=database, published=f"{primary}.writer")  # fmt: skip
+    front: Network = "app" if entrance(topology) == "haproxy" else "data"
     for router in topology.routers:
-        add(f"{router.name}.write", router.name, "data", WRITE_PORT, database=database)
-        add(f"{router.name}.read", router.name, "data", READ_PORT, database=database)
+        add(f"{router.name}.write", router.name, front, WRITE_PORT, database=database)
+        add(f"{router.name}.read", router.name, front, READ_PORT, database=database)
         add(f"{router.name}.stats", router.name, "control", STATS_PORT)
     for pooler in topology.poolers:
         through = via(topology, allocation, "client", "pooler", pooler.name, POOLER_PORT)

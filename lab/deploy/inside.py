@@ -50,8 +50,37 @@ def fetch(url: str) -> Any:
         return json.load(error)
 
 
+def plain_member(config: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """A database without Patroni, in Patroni's words. OSError where it does not answer."""
+    import psycopg
+
+    try:
+        with psycopg.connect(**login(config, node)) as connection:
+            row = connection.execute(
+                "SELECT pg_is_in_recovery(), timeline_id FROM pg_control_checkpoint()"
+            ).fetchone()
+    except psycopg.Error as error:
+        raise OSError((str(error).strip().splitlines() or ["no answer"])[0]) from error
+    assert row is not None
+    role = "replica" if row[0] else "leader"
+    return {"name": node["node"], "role": role, "state": "running", "timeline": row[1]}
+
+
+def login(config: dict[str, Any], endpoint: dict[str, Any]) -> dict[str, Any]:
+    """libpq's parameters for an endpoint."""
+    return {
+        "host": endpoint["host"], "port": endpoint["port"], "dbname": endpoint["database"],
+        "user": config["user"], "password": config["password"],
+        "sslmode": "verify-full" if config["tls"] else "disable", "sslrootcert": config["ca"],
+        "connect_timeout": int(CALL_S), "application_name": "lab-ready",
+        "autocommit": True, "prepare_threshold": None,
+    }  # fmt: skip
+
+
 def cluster(config: dict[str, Any]) -> list[dict[str, Any]]:
     """Patroni's view of its members, from the first node that answers."""
+    if config["plain"]:
+        return [plain_member(config, node) for node in config["plain"]]
     problem = "no database node is configured"
     for node in config["patroni"]:
         try:
@@ -107,13 +136,7 @@ class Sql:
         import psycopg
 
         self._errors = psycopg.Error
-        self._connect: Callable[[], Any] = lambda: psycopg.connect(
-            host=endpoint["host"], port=endpoint["port"], dbname=endpoint["database"],
-            user=config["user"], password=config["password"],
-            sslmode="verify-full" if config["tls"] else "disable", sslrootcert=config["ca"],
-            connect_timeout=int(CALL_S), application_name="lab-ready",
-            autocommit=True, prepare_threshold=None,
-        )  # fmt: skip
+        self._connect: Callable[[], Any] = lambda: psycopg.connect(**login(config, endpoint))
         self._connection: Any = None
         self._run = f"ready-{os.getpid()}-{endpoint['name']}"
 
@@ -213,7 +236,7 @@ def check_proxy(config: dict[str, Any]) -> Result:
 def checks(config: dict[str, Any]) -> list[tuple[str, str, Callable[[], Result]]]:
     """(name, node, function) of every check that this topology calls for."""
     made: list[tuple[str, str, Callable[[], Result]]] = []
-    if config["patroni"]:
+    if config["patroni"] or config["plain"]:
         made.append(("leader", "", bind(check_leader, config)))
         for node in config["patroni"]:
             made.append(

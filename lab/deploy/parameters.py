@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 
-from lab.deploy.allocation import Resources
+from lab.deploy.allocation import Allocation, Resources
+from lab.deploy.secret_names import REPLICATION, SUPERUSER
 from lab.topology.models import Topology
-
-RESERVED_CONNECTIONS = 150
-"""Connections beyond the pools': batch jobs, probes, collectors, people, Patroni, superuser."""
+from lab.topology.sizing import size_of
 
 MIB = 1024**2
 
@@ -25,8 +24,11 @@ def split_limit(limit: int, writer_share: float) -> tuple[int, int]:
 
 
 def max_connections(topology: Topology) -> int:
-    """Enough for every pool of the topology at its limit, should all lead to one node. Never scaled."""
-    return sum(pooler.max_server_connections for pooler in topology.poolers) + RESERVED_CONNECTIONS
+    """The default of the primary's instance class, whatever this machine gives it. Never scaled.
+
+    One value for the whole cluster: PostgreSQL wants no less on a standby than on its primary.
+    """
+    return size_of(topology.postgres.primary).max_connections
 
 
 def cluster_parameters(topology: Topology) -> dict[str, str]:
@@ -69,6 +71,23 @@ def cluster_parameters(topology: Topology) -> dict[str, str]:
         values["ssl_min_protocol_version"] = f"TLSv{topology.tls.min_version}"
         values["ssl_ca_file"] = "/run/lab/ca.crt"
     return dict(sorted((values | topology.postgres.parameters).items()))
+
+
+def host_rules(topology: Topology, allocation: Allocation) -> list[str]:
+    """Lines of pg_hba.conf, first match wins: who may connect from where, always with a password and TLS."""
+    host = "hostssl" if topology.tls.enabled else "host"
+    rules = ["local all all peer", f"local replication {REPLICATION} scram-sha-256"]
+    for node in topology.postgres.nodes:
+        address = allocation.addresses[node.name]["data"]
+        rules += [f"{host} {what} {address}/32 scram-sha-256"
+                  for what in (f"replication {REPLICATION}", f"all {SUPERUSER}")]  # fmt: skip
+    fronts = [
+        name for name in ("app", "data") if name in allocation.addresses[topology.postgres.primary.name]
+    ]
+    rules += [f"{host} all {SUPERUSER} {allocation.networks[name]} reject" for name in fronts]
+    rules.append(f"{host} replication all {allocation.networks['control']} scram-sha-256")
+    rules += [f"{host} all all {allocation.networks[name]} scram-sha-256" for name in (*fronts, "control")]
+    return rules
 
 
 def node_parameters(limits: Resources | None) -> dict[str, str]:

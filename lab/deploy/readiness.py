@@ -19,7 +19,7 @@ from typing import Any
 
 from lab.deploy.allocation import Endpoint
 from lab.deploy.diagnose import explain_dead, explain_waiting
-from lab.deploy.endpoints import SENTINEL_SERVICE, endpoints
+from lab.deploy.endpoints import SENTINEL_SERVICE, application_endpoints, endpoints
 from lab.deploy.secret_names import PROBE
 from lab.driver import Lab, Node
 from lab.errors import LabError, NotReady
@@ -60,15 +60,8 @@ def inside_config(lab: Lab, timeout_s: float) -> dict[str, Any]:
         return _point(points[name])
 
     patroni = topology.postgres.high_availability == "patroni"
-    if topology.poolers:
-        writers = [point(f"{pooler.name}.writer") for pooler in topology.poolers]
-        readers = [point(f"{pooler.name}.reader") for pooler in topology.poolers]
-    elif topology.routers:
-        writers = [point(f"{router.name}.write") for router in topology.routers]
-        readers = [point(f"{router.name}.read") for router in topology.routers]
-    else:
-        primary = next(node for node in topology.postgres.nodes if node.role == "primary")
-        writers, readers = [point(f"{primary.name}.direct")], []
+    fronts = application_endpoints(topology)
+    plain = [] if patroni else [point(f"{node.name}.direct") for node in topology.postgres.nodes]
     cache = topology.cache
     proxy = topology.proxy if lab.allocation.toxiproxy else None
     return {
@@ -84,11 +77,12 @@ def inside_config(lab: Lab, timeout_s: float) -> dict[str, Any]:
         ]
         if patroni
         else [],
+        "plain": plain,
         "synchronous": topology.postgres.synchronous != "off"
-        and any(node.role == "standby" for node in topology.postgres.nodes),
-        "writers": writers,
-        "readers": readers,
-        "read_on_replica": any(node.role == "replica" for node in topology.postgres.nodes),
+        and any(node.role in ("standby", "reader") for node in topology.postgres.nodes),
+        "writers": [point(writer) for writer, _ in fronts],
+        "readers": [point(reader) for _, reader in fronts],
+        "read_on_replica": bool(topology.postgres.readable),
         "redis": [point(f"{node.name}.redis") for node in cache.nodes] if cache else [],
         "sentinels": [point(f"{node.name}.sentinel") for node in cache.sentinels] if cache else [],
         "sentinel_service": SENTINEL_SERVICE,

@@ -7,6 +7,7 @@ alone, given an env file of secrets (see :mod:`lab.deploy.secret_names`).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,7 +16,7 @@ import jinja2
 
 from lab.deploy import compose_file, endpoints, parameters
 from lab.deploy.allocation import Allocation
-from lab.deploy.secret_names import MONITOR, POOLER_ADMIN, REPLICATION, SUPERUSER
+from lab.deploy.secret_names import MONITOR, POOLER_ADMIN, REPLICATION, SUPERUSER, schema_dir
 from lab.errors import UsageError
 from lab.topology.loader import COMPOSE_DIR
 from lab.topology.models import DatabaseNode, Pooler, Topology
@@ -65,11 +66,6 @@ def render(topology: Topology, allocation: Allocation) -> dict[str, str]:
         UsageError: the topology asks for what cannot be rendered here (a proxied link without Toxiproxy, …).
     """
     endpoints.check_links(topology, allocation)
-    if topology.postgres.high_availability != "patroni":
-        raise UsageError(
-            f"topology {topology.name!r}: high_availability: none cannot be deployed yet",
-            hint="Use high_availability: patroni; a cluster of one node is fine.",
-        )
     files = config_files(topology, allocation)
     result = {file.key: file.text for file in files}
     result["compose.yaml"] = compose_file.render_compose(topology, allocation, files)
@@ -81,7 +77,7 @@ def config_files(topology: Topology, allocation: Allocation) -> list[File]:
     files: list[File] = []
     common: dict[str, Any] = {
         "ports": PORTS,
-        "dirs": DIRS | {"bin": f"/usr/lib/postgresql/{allocation.postgres_version}/bin"},
+        "dirs": DIRS | {"bin": f"/usr/lib/postgresql/{allocation.postgres_version.split('.')[0]}/bin"},
         "networks": allocation.networks,
         "tls": topology.tls,
         "database": topology.postgres.database,
@@ -134,12 +130,27 @@ def _database(
 ) -> list[File]:
     postgres = topology.postgres
     addresses = allocation.addresses
-    etcd = [f"{addresses[item.name]['data']}:{endpoints.ETCD_CLIENT_PORT}" for item in topology.etcd]
-    tags: dict[str, bool] = (
-        {"nofailover": True, "nosync": True} if node.role == "replica" else {"noloadbalance": True}
-    )
-    values = common | {
+    folder = f"postgres/{node.name}"
+    common = common | {
         "node": node,
+        "parameters": parameters.cluster_parameters(topology),
+        "node_parameters": parameters.node_parameters(allocation.resources.get(node.name)),
+        "hba": parameters.host_rules(topology, allocation),
+    }
+
+    def file(name: str) -> File:
+        return File(f"{folder}/{name}", f"/etc/lab/{name}", _template(f"{name}.j2", values), (node.name,))
+
+    if postgres.high_availability == "none":
+        values = common
+        return [file(name) for name in ("postgres.run", "postgres.stop", "postgresql.conf", "pg_hba.conf")]
+    etcd = [f"{addresses[item.name]['data']}:{endpoints.ETCD_CLIENT_PORT}" for item in topology.etcd]
+    tags: dict[str, bool] = {}
+    if node not in postgres.promotable:
+        tags |= {"nofailover": True, "nosync": True}
+    if node not in postgres.readable:
+        tags["noloadbalance"] = True
+    values = common | {
         "addresses": addresses[node.name],
         "scope": topology.name,
         "etcd": etcd,
@@ -147,56 +158,47 @@ def _database(
         "initialize_key": parameters.base64_key(f"/service/{topology.name}/initialize"),
         "patroni": postgres.patroni,
         "synchronous": postgres.synchronous,
-        "parameters": parameters.cluster_parameters(topology),
-        "node_parameters": parameters.node_parameters(allocation.resources.get(node.name)),
-        "database_addresses": [addresses[item.name]["data"] for item in postgres.nodes],
-        "host": "hostssl" if topology.tls.enabled else "host",
         "tags": tags,
     }
-    folder = f"postgres/{node.name}"
-    config = _template("patroni.yml.j2", values)
-    return [
-        File(f"{folder}/patroni.yml", "/etc/lab/patroni.yml", config, (node.name,)),
-        File(
-            f"{folder}/patroni.run",
-            "/etc/lab/patroni.run",
-            _template("patroni.run.j2", values),
-            (node.name,),
-        ),
-    ]
+    return [file("patroni.yml"), file("patroni.run")]
 
 
 def _bootstrap(topology: Topology, common: dict[str, Any]) -> list[File]:
     postgres = topology.postgres
     nodes = tuple(node.name for node in postgres.nodes)
-    first = tuple(node.name for node in postgres.nodes if node.role == "primary")
-    values = common | {"scale": postgres.data_scale, "seed": postgres.data_seed}
-    rewind, bootstrap = _template("pg_rewind.j2", values), _template("bootstrap.sh.j2", values)
-    files = [
-        File("postgres/pg_rewind", "/etc/lab/pg_rewind", rewind, nodes),
-        File("postgres/bootstrap.sh", "/etc/lab/bootstrap.sh", bootstrap, first),
-    ]
-    sql = COMPOSE_DIR / "sql"
-    sources = [sql / postgres.schema_set / name for name in ("roles.sql", "schema.sql", "data.sql")]
-    for source in (*sources, sql / "lab.sql"):
+    first = (postgres.primary.name,)
+    values = common | {
+        "scale": postgres.data_scale,
+        "seed": postgres.data_seed,
+        "environment": topology.environment,
+    }
+    bootstrap = _template("bootstrap.sh.j2", values)
+    files = [File("postgres/bootstrap.sh", "/etc/lab/bootstrap.sh", bootstrap, first)]
+    if postgres.high_availability == "patroni":
+        rewind = _template("pg_rewind.j2", values)
+        files.append(File("postgres/pg_rewind", "/etc/lab/pg_rewind", rewind, nodes))
+    sources = [schema_dir(topology) / name for name in ("roles.sql", "schema.sql", "data.sql")]
+    for source in (*sources, COMPOSE_DIR / "sql" / "lab.sql"):
         try:
             text = source.read_text(encoding="utf-8")
         except OSError as error:
             raise UsageError(
                 f"topology {topology.name!r}: cannot read {source}",
-                hint="postgres.schema_set names a folder of compose/sql with roles, schema and data.sql.",
+                hint="postgres.schema_set names a folder with roles.sql, schema.sql and data.sql.",
             ) from error
         files.append(File(f"postgres/sql/{source.name}", f"/etc/lab/sql/{source.name}", text, first))
     return files
 
 
 def _backends(topology: Topology, allocation: Allocation) -> list[dict[str, Any]]:
-    """Write: nodes that can become primary. Read: replicas, or where there are none, the primary."""
-    nodes = topology.postgres.nodes
-    promotable = [node for node in nodes if node.role != "replica"]
-    replicas = [node for node in nodes if node.role == "replica"]
+    """Write: nodes that can become primary. Read: those that serve reads, or without any the primary.
 
-    def servers(chosen: list[DatabaseNode]) -> list[dict[str, Any]]:
+    Where any reader may come to lead, the last one left leads and serves the reads too.
+    """
+    postgres = topology.postgres
+    patroni = postgres.high_availability == "patroni"
+
+    def servers(chosen: Iterable[DatabaseNode]) -> list[dict[str, Any]]:
         result = []
         for node in chosen:
             host, port = endpoints.via(
@@ -217,15 +219,17 @@ def _backends(topology: Topology, allocation: Allocation) -> list[dict[str, Any]
             "name": "write",
             "port": endpoints.WRITE_PORT,
             "balance": "first",
-            "check": "/primary",
-            "servers": servers(promotable),
+            "check": "/primary" if patroni else None,
+            "spare": None,
+            "servers": servers(postgres.promotable),
         },
         {
             "name": "read",
             "port": endpoints.READ_PORT,
             "balance": "leastconn",
-            "check": "/replica" if replicas else "/primary",
-            "servers": servers(replicas or promotable),
+            "check": ("/replica" if postgres.readable else "/primary") if patroni else None,
+            "spare": "write" if any(node.role == "reader" for node in postgres.nodes) else None,
+            "servers": servers(postgres.readable or postgres.promotable),
         },
     ]
 
@@ -235,8 +239,7 @@ def _pooler(topology: Topology, allocation: Allocation, pooler: Pooler) -> dict[
 
     def hosts(port: int) -> tuple[str, int]:
         if not topology.routers:
-            first = next(node.name for node in topology.postgres.nodes if node.role == "primary")
-            return first, endpoints.POSTGRES_PORT
+            return topology.postgres.primary.name, endpoints.POSTGRES_PORT
         reached = [
             endpoints.via(topology, allocation, "pooler", "router", router.name, port)
             for router in topology.routers
@@ -319,6 +322,7 @@ def _environment() -> jinja2.Environment:
         comment_start_string="{%#",  # the shell's ${#name} is no comment
         comment_end_string="#%}",
     )
+    environment.filters["combined"] = lambda one, other: {**one, **other}
     environment.filters["ms"] = lambda seconds: f"{round(float(seconds) * 1000)}ms"
     environment.filters["number"] = lambda value: f"{float(value):g}"
     return environment

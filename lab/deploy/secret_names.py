@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.deploy.allocation import Allocation
 from lab.errors import UsageError
@@ -71,17 +72,31 @@ def variable(secret: str) -> str:
     return "LAB_SECRET_" + re.sub(r"[^A-Z0-9]", "_", secret.upper())
 
 
+def schema_dir(topology: Topology) -> Path:
+    """The folder of the topology's schema set: one of ``compose/sql``, or the user's own."""
+    return COMPOSE_DIR / "sql" / topology.postgres.schema_set  # an absolute path replaces what is before it
+
+
 def document_roles(topology: Topology) -> tuple[str, ...]:
     """The login roles of the document: those whose secret ``roles.sql`` of its schema set asks for."""
-    path = COMPOSE_DIR / "sql" / topology.postgres.schema_set / "roles.sql"
+    path = schema_dir(topology) / "roles.sql"
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"schema set {topology.postgres.schema_set!r} of topology {topology.name!r}: cannot read {path}",
-            hint="postgres.schema_set names a folder of compose/sql with roles.sql, schema.sql and data.sql.",
+            hint="postgres.schema_set names a folder with roles.sql, schema.sql and data.sql.",
         ) from error
     return tuple(sorted(set(_VERIFIER.findall(text))))
+
+
+def application_role(topology: Topology) -> str:
+    """The document's role that reads and writes: by its name, else its first; the superuser without any."""
+    roles = document_roles(topology)
+    names = ("app_readwrite", "app_user", "app", "app_service")
+    writers = [name for name in names if name in roles]
+    writers += [role for role in roles if "readwrite" in role or role.endswith("_rw")]
+    return next(iter((*writers, *roles)), SUPERUSER)
 
 
 def pool_roles(topology: Topology) -> tuple[str, ...]:

@@ -124,8 +124,9 @@ def _look(lab: DockerLab, states: dict[str, NodeState], warnings: list[str]) -> 
     except (LabError, ValueError) as error:
         warnings.append(f"the observer could not look at the lab: {error}")
         return empty
-    if not document["cluster"] and lab.topology.postgres.high_availability == "patroni":
-        warnings.append("no database node's Patroni answers")
+    if not document["cluster"]:
+        patroni = lab.topology.postgres.high_availability == "patroni"
+        warnings.append(f"no database node{'’s Patroni' if patroni else ''} answers")
     elif document["cluster"] and not any(m["role"] in _LEADER for m in document["cluster"]):
         warnings.append("there is no primary at this moment")
     return document
@@ -149,7 +150,11 @@ def _node(lab: DockerLab, member: Any, now: NodeState | None, seen: dict[str, An
         mine = next((m for m in seen["cluster"] if m["name"] == member.name), None)
         own = seen["patroni"].get(member.name) or {}
         if mine is not None and word == "running":
-            role = _ROLES.get(mine["role"], configured if mine["role"] == "replica" else mine["role"])
+            waits = mine["role"] == "replica"
+            # A primary that was demoted is what its place in the topology makes of it.
+            role = _ROLES.get(mine["role"], mine["role"])
+            if waits and configured != "primary":
+                role = configured
             timeline = mine.get("timeline") or own.get("timeline")
             found = mine.get("lag", mine.get("replay_lag"))
             lag = found if isinstance(found, int) and role != "primary" else None

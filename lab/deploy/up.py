@@ -7,12 +7,14 @@ next ``lab up`` or ``lab down`` of that name finds the unfinished lab and remove
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import re
 import shutil
 import signal
 import subprocess
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,17 +26,17 @@ from lab.deploy import state
 from lab.deploy.allocate import allocate, look_at_machine
 from lab.deploy.allocation import Allocation
 from lab.deploy.diagnose import explain_dead
+from lab.deploy.differences import notes
 from lab.deploy.docker_driver import LABEL_LAB, LABEL_SERVICE, DockerLab, find_nodes
 from lab.deploy.down import Removed, down, remove_from_engine
 from lab.deploy.endpoints import images_of
 from lab.deploy.engine import api, engine_errors
-from lab.deploy.images import Images, ensure_images, images_root
+from lab.deploy.images import Images, ensure_images
 from lab.deploy.readiness import Check, wait_ready
 from lab.deploy.render import render
 from lab.deploy.secrets import FILE as SECRETS
 from lab.deploy.secrets import make_secrets, save_secrets
 from lab.errors import EngineError, LabError, UsageError
-from lab.topology.instances import resources_for
 from lab.topology.models import Topology
 
 PROJECT = "project"
@@ -200,13 +202,14 @@ def _make(
 
 def make_allocation(name: str, topology: Topology, images: Images) -> Allocation:
     """Choose a lab's allocation and keep it, so that no other lab chooses the same."""
+    version = postgres_version(images["postgres"], name)
     with state.allocation_lock():
         allocation = allocate(
             name,
             topology,
             look_at_machine(),
             images=images,
-            postgres_version=postgres_version(),
+            postgres_version=version,
             toxiproxy="toxiproxy" in images,
         )
         state.save(topology, allocation)
@@ -230,25 +233,24 @@ def _remove_leftovers(name: str) -> Removed | None:
     return removed or None
 
 
-def notes(topology: Topology, allocation: Allocation) -> list[str]:
-    """What a user should know about how this lab differs from the paper."""
-    found = []
-    if topology.postgres.version.split(".")[0] != allocation.postgres_version.split(".")[0]:
-        found.append(f"PostgreSQL substituted: {topology.postgres.version} → {allocation.postgres_version}")
-    if topology.proxy is not None and not allocation.toxiproxy:
-        found.append(
-            "Toxiproxy could not be had here: faults on links (latency, bandwidth, resets) will not run"
-        )
-    found += resources_for(topology, allocation.scale)[1]
-    return found
+def postgres_version(image: str, lab: str) -> str:
+    """The version of PostgreSQL that an image holds, such as ``15.20``, by its own list of packages.
 
-
-def postgres_version() -> str:
-    """The major version of PostgreSQL that the image holds, as its Dockerfile says."""
-    text = (images_root() / "postgres" / "Dockerfile").read_text(encoding="utf-8")
-    found = re.search(r"\bpostgresql-(\d+)\b", text)
+    Read out of a container that never runs; it carries the lab's label, so that it goes with the lab
+    should nobody come to remove it.
+    """
+    with engine_errors("look into the image of PostgreSQL"):
+        container = api().create_container(image, labels={LABEL_LAB: lab})["Id"]
+        try:
+            chunks, _ = api().get_archive(container, "/var/lib/dpkg/status")
+            with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+                file = archive.extractfile("status")
+                text = file.read().decode() if file else ""
+        finally:
+            api().remove_container(container, force=True)
+    found = re.search(r"^Package: postgresql-\d+\n(?:.+\n)*?Version: (\d+(?:\.\d+)?)", text, re.MULTILINE)
     if found is None:
-        raise LabError("compose/images/postgres/Dockerfile does not say which PostgreSQL it installs")
+        raise LabError(f"the image {image} does not say which PostgreSQL it holds")
     return found[1]
 
 

@@ -287,6 +287,8 @@ class Manifest(BaseModel):
     """``PostgreSQL 14 → 15 (Debian 12 carries 15)``."""
     stand_ins: dict[str, str] = {}
     """``failover``: ``Patroni for RDS Multi-AZ``, …"""
+    not_built: list[str] = []
+    """Parts of the document's architecture that the lab does not build."""
     addresses: dict[str, str] = {}
     """Address → node."""
     notes: list[str] = []

@@ -97,7 +97,8 @@ def resolve(target: str, cluster: Cluster, topology: Topology) -> str:
     ``standby`` is the node that is synchronous now, else one that may be promoted; ``any-replica`` a
     node that serves reads and is not the leader.
     """
-    roles = {node.name: node.role for node in topology.postgres.nodes}
+    promotable = {node.name for node in topology.postgres.promotable}
+    readable = {node.name for node in topology.postgres.readable}
     leader = cluster.leader
     if leader is None:
         raise LabError("there is no leader, so the target cannot be resolved")
@@ -105,10 +106,10 @@ def resolve(target: str, cluster: Cluster, topology: Topology) -> str:
         return leader
     others = [name for name, member in cluster.members.items() if name != leader and member is not None]
     if target == "standby":
-        candidates = [name for name in others if roles.get(name) in ("primary", "standby")]
+        candidates = [name for name in others if name in promotable]
         candidates.sort(key=lambda name: name != cluster.synchronous)
     elif target == "any-replica":
-        candidates = [name for name in others if roles.get(name) == "replica"]
+        candidates = [name for name in others if name in readable]
     else:
         raise UsageError(f"unknown target {target!r}: expected primary, standby or any-replica")
     if not candidates:

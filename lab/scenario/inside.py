@@ -29,8 +29,11 @@ from typing import Any
 CALL_S = 1.0
 
 
-def ask(url: str) -> dict[str, Any] | None:
-    """Patroni's word on one member; None where it is silent."""
+def ask(settings: dict[str, Any], node: dict[str, Any]) -> dict[str, Any] | None:
+    """Patroni's word on one member, or its own where there is no Patroni; None where it is silent."""
+    url = node["patroni"]
+    if not url:
+        return ask_itself(settings, node)
     try:
         with urllib.request.urlopen(url + "/patroni", timeout=CALL_S) as answer:
             said = json.load(answer)
@@ -52,11 +55,28 @@ def ask(url: str) -> dict[str, Any] | None:
     }
 
 
+def ask_itself(settings: dict[str, Any], node: dict[str, Any]) -> dict[str, Any] | None:
+    """What a database that nobody manages says of itself; None where it is silent."""
+    import psycopg
+
+    try:
+        with connect(settings, node, "lab_monitor", timeout_s=2) as connection:
+            stands_by = one(connection, "SELECT pg_is_in_recovery()")
+            return {
+                "role": "replica" if stands_by else "primary",
+                "state": "running",
+                "timeline": _timeline(connection),
+                "replication": [],
+            }
+    except (psycopg.Error, OSError):
+        return None
+
+
 def synchronous(settings: dict[str, Any], members: dict[str, dict[str, Any] | None]) -> list[str]:
     """Standbys that may be promoted without loss: PostgreSQL waits for them, and etcd knows it."""
     for node in settings["nodes"]:
         said = members[node["name"]]
-        if said is None or said["role"] != "primary":
+        if said is None or said["role"] != "primary" or not node["patroni"]:
             continue
         try:
             with urllib.request.urlopen(node["patroni"] + "/cluster", timeout=CALL_S) as answer:
@@ -73,7 +93,8 @@ def watch(settings: dict[str, Any]) -> None:
     with ThreadPoolExecutor(len(names)) as pool:
         while time.monotonic() < ends:
             before = time.monotonic_ns()
-            members = dict(zip(names, pool.map(ask, [n["patroni"] for n in settings["nodes"]]), strict=True))
+            said = pool.map(lambda node: ask(settings, node), settings["nodes"])
+            members = dict(zip(names, said, strict=True))
             sync = synchronous(settings, members)
             line = {"t0": before, "t1": time.monotonic_ns(), "members": members, "synchronous": sync}
             sys.stdout.write(json.dumps(line) + "\n")
@@ -82,7 +103,7 @@ def watch(settings: dict[str, Any]) -> None:
             time.sleep(max(0.05, settings["period_s"] - took))
 
 
-def connect(settings: dict[str, Any], node: dict[str, Any], role: str) -> Any:
+def connect(settings: dict[str, Any], node: dict[str, Any], role: str, timeout_s: int = 3) -> Any:
     import psycopg
 
     with open(settings["passwords"][role], encoding="utf-8") as file:  # noqa: PTH123
@@ -90,7 +111,7 @@ def connect(settings: dict[str, Any], node: dict[str, Any], role: str) -> Any:
     return psycopg.connect(
         host=node["host"], port=node["port"], dbname=settings["database"], user=role, password=password,
         sslmode="verify-full" if settings["tls"] else "disable", sslrootcert="/run/secrets/ca.crt",
-        connect_timeout=3, application_name="lab-audit", autocommit=True,
+        connect_timeout=timeout_s, application_name="lab-audit", autocommit=True,
     )  # fmt: skip
 
 

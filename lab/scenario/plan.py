@@ -245,20 +245,6 @@ def observer_config(
     )
 
 
-def stand_ins(topology: Topology) -> dict[str, str]:
-    """What stands for a managed service of the document."""
-    managed = any(node.instance_class.startswith("db.") for node in topology.postgres.nodes)
-    if managed and topology.postgres.high_availability == "patroni":
-        return {"failover": "Patroni for RDS Multi-AZ"}
-    return {}
-
-
-def substitutions(topology: Topology, allocation: Allocation) -> list[str]:
-    """Versions that run in place of the document's."""
-    asked, runs = topology.postgres.version, allocation.postgres_version
-    return [] if asked == runs else [f"PostgreSQL {asked} → {runs}"]
-
-
 def load_summary(config: LoadConfig) -> dict[str, Any]:
     """For the manifest."""
     return {

@@ -18,6 +18,7 @@ from types import FrameType
 
 import yaml
 
+from lab.deploy.differences import stand_ins, substitutions
 from lab.driver import Lab
 from lab.errors import LabError
 from lab.faults import find
@@ -29,7 +30,7 @@ from lab.scenario.journal import Journal, heal_all, hold
 from lab.scenario.loader import check_overrides, dump_scenario
 from lab.scenario.models import Scenario
 from lab.scenario.needs import unmet
-from lab.scenario.plan import Plan, estimate_s, load_summary, make_plan, stand_ins, substitutions
+from lab.scenario.plan import Plan, estimate_s, load_summary, make_plan
 from lab.scenario.progress import Progress
 from lab.scenario.session import Session
 from lab.scenario.story import POLL_S
@@ -128,6 +129,7 @@ def open_record(lab: Lab, plan: Plan, runs_dir: Path, command: str) -> RecordWri
         resources={name: limits.model_dump() for name, limits in allocation.resources.items()},
         substitutions=substitutions(topology, allocation),
         stand_ins=stand_ins(topology),
+        not_built=list(topology.not_built),
         addresses={
             address: node for node, networks in allocation.addresses.items() for address in networks.values()
         },

@@ -105,10 +105,9 @@ def fixed(target: str, topology: Topology) -> tuple[str, ...]:
         nodes = topology.cache.nodes if topology.cache else ()
         _some(target, topology, nodes if kind == "redis-primary" else nodes[1:])
     if kind in ("standby", "sync-replica"):
-        others = [n for n in topology.postgres.nodes if n.role in ("primary", "standby")][1:]
-        _some(target, topology, others)
+        _some(target, topology, topology.postgres.promotable[1:])
     if kind == "any-replica":
-        _some(target, topology, [n for n in topology.postgres.nodes if n.role == "replica"])
+        _some(target, topology, topology.postgres.readable)
     return ()
 
 
@@ -118,25 +117,24 @@ def candidates(target: str, topology: Topology) -> tuple[str, ...]:
     if sure:
         return sure
     kind, _, _ = target.partition(":")
-    databases = topology.postgres.nodes
     if kind in ("az", "az-data"):
-        zones = {node.zone for node in databases if node.role != "replica"}
+        zones = {node.zone for node in topology.postgres.promotable}
         found = {n for zone in zones for n in _zone(target, topology, zone, data_only=kind == "az-data")}
         return tuple(member.name for member in topology.members() if member.name in found)
     if kind == "any-replica":
-        return tuple(node.name for node in databases if node.role == "replica")
+        return tuple(node.name for node in topology.postgres.readable)
     if kind.startswith("etcd"):
         return tuple(member.name for member in topology.etcd)
     if kind.startswith("redis"):
         return tuple(member.name for member in topology.cache.nodes) if topology.cache else ()
-    return tuple(node.name for node in databases if node.role != "replica")
+    return tuple(node.name for node in topology.postgres.promotable)
 
 
 def may_hit_leader(target: str, topology: Topology) -> bool:
     """Whether what happens to a target can change the leader: it may be it, or holds its key."""
     if target in ("standby", "sync-replica", "any-replica", "etcd-follower"):
         return False
-    promotable = {node.name for node in topology.postgres.nodes if node.role != "replica"}
+    promotable = {node.name for node in topology.postgres.promotable}
     keys = {member.name for member in topology.etcd}
     return any(name in promotable | keys for name in candidates(target, topology))
 

@@ -1,32 +1,53 @@
-"""Instance classes, and how they become limits on this machine.
+"""Instance classes as their vendor states them: a dated table of sizes, limits and prices.
 
-Every class of a topology is scaled by *one* factor, so that the ratios between the nodes stay those
-of the document. Counts such as ``max_connections`` are never scaled. Sizes are bytes, CPU is cores.
+Sizes are GiB and vCPU, prices US dollars per hour, on demand, in :data:`PRICE_REGION`. How a class becomes
+limits on this machine is told by :mod:`lab.topology.sizing`.
 """
 
 from __future__ import annotations
 
+import bisect
 import difflib
-import math
 from dataclasses import dataclass
 
-from lab.deploy.allocation import Resources
 from lab.errors import UsageError
-from lab.topology.models import Topology
 
 GIB = 1024**3
 MIB = 1024**2
 
 TABLE_DATED = "2026-11"
-"""When the table was last compared with its source."""
+"""When sizes were last compared with their source."""
+SOURCE = "AWS: DB instance classes; ElastiCache supported node types; Aurora Serverless v2 capacity"
 
-CPU_FLOOR = 0.5
-"""Cores that a database node gets at least: below it, PostgreSQL and Patroni starve each other."""
-MEMORY_FLOOR = 512 * MIB
-"""Bytes that a database node gets at least."""
-CACHE_MEMORY_FLOOR = 128 * MIB
-"""Bytes that a cache node gets at least."""
-SMALLEST_SCALE = 1 / 1024
+PRICE_REGION = "us-east-1"
+PRICE_DATED = "2025-06"
+"""The prices are those of that month's public list; check them before money depends on it."""
+PRICE_SOURCE = (
+    "AWS public price lists of RDS for PostgreSQL, Aurora PostgreSQL (Standard) and ElastiCache for Redis "
+    "OSS, on demand, Single-AZ; a Multi-AZ standby is a second instance"
+)
+
+CONNECTION_BYTES = 9_531_392
+"""Memory of the instance per connection in RDS' and Aurora's default ``max_connections``."""
+MOST_CONNECTIONS = 5000
+
+ACU_GIB = 2.0
+"""Memory of one Aurora capacity unit."""
+ACU_VCPU = 0.25
+"""Its CPU. The vendor says "corresponding": that of its memory-optimised classes, 8 GiB a vCPU."""
+ACU_PRICE = 0.12
+"""One ACU for an hour, Aurora Standard."""
+ACU_RANGE = (0.5, 128.0)
+"""Least (0 with auto-pause, where the version has it) and largest capacity of one instance."""
+
+_ACU_CONNECTIONS = ((1.0, 189), (4.0, 823), (8.0, 1669), (16.0, 3360), (32.0, 5000))
+"""Largest ACU of a cluster → its default ``max_connections``; between these it grows in a straight line.
+
+Source: Aurora Serverless v2, "Maximum connections". Less than the formula gives: a part of the memory
+that an ACU stands for is not the database's.
+"""
+LITTLE_ACU_CONNECTIONS = 2000
+"""At most so many where the *least* capacity is 0 or 0.5 ACU."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +56,80 @@ class InstanceClass:
 
     vcpu: float
     memory_gib: float
+    price: float | None = None
+    """US dollars per hour: of RDS for PostgreSQL, or of ElastiCache; None: not known."""
+    aurora_price: float | None = None
+    """US dollars per hour of Aurora PostgreSQL; None: not offered, or not known."""
+    connections: int | None = None
+    """``max_connections`` where it does not follow from the memory."""
 
     @property
     def memory_bytes(self) -> int:
         return int(self.memory_gib * GIB)
 
+    @property
+    def max_connections(self) -> int:
+        """The default: LEAST(DBInstanceClassMemory / 9531392, 5000), or the table's of a serverless one.
 
-# Source: the vendor's "DB instance classes" and "ElastiCache supported node types" pages, vCPU and GiB.
+        The vendor subtracts what its own processes take from DBInstanceClassMemory without saying how
+        much, so that a real instance has a few per cent less.
+        """
+        if self.connections is not None:
+            return self.connections
+        return min(self.memory_bytes // CONNECTION_BYTES, MOST_CONNECTIONS)
+
+
+def _family(
+    prefix: str,
+    sizes: dict[str, tuple[float, float]],
+    price: float | None,
+    aurora: float | None = None,
+    unit: str = "large",
+) -> dict[str, InstanceClass]:
+    """Classes of a family whose price grows with the vCPU, from the price of one size."""
+    base = sizes[unit][0]
+
+    def at(amount: float | None, vcpu: float) -> float | None:
+        return None if amount is None else round(amount * vcpu / base, 4)
+
+    return {
+        f"{prefix}.{size}": InstanceClass(vcpu, memory, at(price, vcpu), at(aurora, vcpu))
+        for size, (vcpu, memory) in sizes.items()
+    }
+
+
+def _steps(gib_per_vcpu: float, sizes: dict[str, float]) -> dict[str, tuple[float, float]]:
+    return {size: (vcpu, vcpu * gib_per_vcpu) for size, vcpu in sizes.items()}
+
+
+_R5 = {"large": 2.0, "xlarge": 4.0, "2xlarge": 8.0, "4xlarge": 16.0, "8xlarge": 32.0, "12xlarge": 48.0,
+       "16xlarge": 64.0, "24xlarge": 96.0}  # fmt: skip
+_M6I = {**_R5, "32xlarge": 128.0}
+
 # Burstable (t) classes are taken at their full vCPU count: CPU credits are not modelled.
 INSTANCE_CLASSES: dict[str, InstanceClass] = {
-    "db.t3.micro": InstanceClass(2, 1),
-    "db.t3.small": InstanceClass(2, 2),
-    "db.t3.medium": InstanceClass(2, 4),
-    "db.t3.large": InstanceClass(2, 8),
-    "db.m6i.large": InstanceClass(2, 8),
-    "db.r5.large": InstanceClass(2, 16),
-    "db.r5.xlarge": InstanceClass(4, 32),
-    "cache.t3.micro": InstanceClass(2, 0.5),
-    "cache.t3.small": InstanceClass(2, 1.37),
-    "cache.t3.medium": InstanceClass(2, 3.09),
-    "cache.r6g.large": InstanceClass(2, 13.07),
-}
+    "db.t3.micro": InstanceClass(2, 1, 0.018),
+    "db.t3.small": InstanceClass(2, 2, 0.036),
+    "db.t3.medium": InstanceClass(2, 4, 0.072, 0.082),
+    "db.t3.large": InstanceClass(2, 8, 0.145, 0.164),
+    "db.t3.xlarge": InstanceClass(4, 16, 0.29),
+    "db.t3.2xlarge": InstanceClass(8, 32, 0.579),
+    **_family("db.m6i", _steps(4, _M6I), 0.178),
+    **_family("db.r5", _steps(8, _R5), 0.25, 0.29),
+    "cache.t3.micro": InstanceClass(2, 0.5, 0.017),
+    "cache.t3.small": InstanceClass(2, 1.37, 0.034),
+    "cache.t3.medium": InstanceClass(2, 3.09, 0.068),
+    **_family(
+        "cache.r6g",
+        {"large": (2, 13.07), "xlarge": (4, 26.32), "2xlarge": (8, 52.82), "4xlarge": (16, 105.81),
+         "8xlarge": (32, 209.55), "12xlarge": (48, 317.77), "16xlarge": (64, 419.09)},
+        0.206,
+    ),
+}  # fmt: skip
+
+SERVERLESS = "db.serverless"
+CUSTOM = "custom"
+"""A node whose size the topology states itself (``vcpu``, ``memory_gib``): machines of one's own."""
 
 
 def instance_class(name: str) -> InstanceClass:
@@ -66,63 +140,24 @@ def instance_class(name: str) -> InstanceClass:
         near = difflib.get_close_matches(name, INSTANCE_CLASSES, n=3)
         raise UsageError(
             f"unknown instance class {name!r}",
-            hint=f"Known are: {', '.join(near or sorted(INSTANCE_CLASSES))}.",
+            hint=f"Known are: {', '.join(near or sorted(INSTANCE_CLASSES))}; {SERVERLESS} with acu; "
+            f"{CUSTOM} with vcpu and memory_gib.",
         ) from None
 
 
-def scale_for(topology: Topology, cores: float, memory_bytes: int) -> float:
-    """The factor that fits the topology's database nodes onto a machine.
-
-    Args:
-        topology: its instance classes count.
-        cores: CPU cores of the machine (of the engine's host).
-        memory_bytes: memory of the machine as its kernel states it. It is rounded up to whole GiB, since
-            the kernel keeps a part of the nominal size to itself, and limits are ceilings, not reservations.
-
-    Returns:
-        The largest of 1, 1/2, 1/4, … with which the largest instance gets at most half of the cores
-        and the memory of all database nodes together at most that of the machine. Floors of
-        :func:`resources_for` do not count here.
-    """
-    classes = [instance_class(node.instance_class) for node in topology.postgres.nodes]
-    largest = max(item.vcpu for item in classes)
-    total = sum(item.memory_bytes for item in classes)
-    machine = math.ceil(memory_bytes / GIB) * GIB
-    scale = 1.0
-    while scale > SMALLEST_SCALE and (largest * scale > cores / 2 or total * scale > machine):
-        scale /= 2
-    return scale
+def serverless(maximum: float, minimum: float = 1.0) -> InstanceClass:
+    """An Aurora Serverless v2 instance held at its largest capacity (ACU)."""
+    connections = _acu_connections(maximum)
+    if minimum <= ACU_RANGE[0]:
+        connections = min(connections, LITTLE_ACU_CONNECTIONS)
+    return InstanceClass(
+        maximum * ACU_VCPU, maximum * ACU_GIB, None, round(maximum * ACU_PRICE, 4), connections
+    )
 
 
-def resources_for(topology: Topology, scale: float) -> tuple[dict[str, Resources], list[str]]:
-    """Limits by node, and a note for every node that got a floor instead of its share.
-
-    Database nodes get CPU and memory, cache nodes memory only; every other node is not limited and
-    is absent. The notes are sentences for ``lab up`` and the run record.
-    """
-    limits: dict[str, Resources] = {}
-    notes: list[str] = []
-    for node in topology.postgres.nodes:
-        item = instance_class(node.instance_class)
-        cpus, memory = item.vcpu * scale, int(item.memory_bytes * scale)
-        floors = []
-        if cpus < CPU_FLOOR:
-            floors.append(f"{CPU_FLOOR:g} CPU instead of {cpus:g}")
-        if memory < MEMORY_FLOOR:
-            floors.append(f"{MEMORY_FLOOR // MIB} MiB instead of {memory // MIB}")
-        if floors:
-            notes.append(
-                f"{node.name} ({node.instance_class} × {scale:g}) is raised to the floor: "
-                f"{', '.join(floors)}; its ratio to the other nodes is not the document's"
-            )
-        limits[node.name] = Resources(cpus=max(cpus, CPU_FLOOR), memory_bytes=max(memory, MEMORY_FLOOR))
-    if topology.cache:
-        memory = int(instance_class(topology.cache.instance_class).memory_bytes * scale)
-        for member in topology.cache.nodes:
-            limits[member.name] = Resources(memory_bytes=max(memory, CACHE_MEMORY_FLOOR))
-        if memory < CACHE_MEMORY_FLOOR:
-            notes.append(
-                f"cache nodes ({topology.cache.instance_class} × {scale:g}) are raised to the floor: "
-                f"{CACHE_MEMORY_FLOOR // MIB} MiB instead of {memory // MIB}"
-            )
-    return limits, notes
+def _acu_connections(maximum: float) -> int:
+    sizes = [acu for acu, _ in _ACU_CONNECTIONS]
+    after = min(max(bisect.bisect_left(sizes, maximum), 1), len(sizes) - 1)
+    (low, few), (high, many) = _ACU_CONNECTIONS[after - 1], _ACU_CONNECTIONS[after]
+    line = few + (many - few) * (maximum - low) / (high - low)
+    return int(min(max(line, 1), MOST_CONNECTIONS))

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lab.errors import UsageError
+from lab.topology.instances import ACU_RANGE, CUSTOM, SERVERLESS, instance_class
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 Zone = Annotated[str, Field(pattern=r"^[a-z]$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 PoolMode = Literal["transaction", "session", "statement"]
-DatabaseRole = Literal["primary", "standby", "replica"]
-"""``standby``: promotable, serves no reads. ``replica``: serves reads, never promoted by itself."""
+DatabaseRole = Literal["primary", "standby", "reader", "replica"]
+"""``standby``: promotable, serves no reads (RDS Multi-AZ). ``reader``: promotable and serves reads (Aurora, a
+hot standby). ``replica``: serves reads, never promoted by itself (an RDS read replica)."""
 
 
 class Model(BaseModel):
@@ -43,16 +47,55 @@ class Patroni(Model):
         return self
 
 
+class Acu(Model):
+    """Capacity of a serverless instance, in Aurora capacity units of about 2 GiB; steps of a half."""
+
+    minimum: Annotated[float, Field(ge=0, le=ACU_RANGE[1], multiple_of=0.5)]
+    maximum: Annotated[float, Field(ge=1, le=ACU_RANGE[1], multiple_of=0.5)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Acu:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum must not be more than maximum: {self.minimum:g} > {self.maximum:g}")
+        return self
+
+
 class DatabaseNode(Model):
     """One PostgreSQL instance."""
 
     name: Name
     role: DatabaseRole
     instance_class: str
-    """An instance class of ``lab.topology.instances``, such as ``db.r5.xlarge``."""
+    """A class of ``lab.topology.instances``, such as ``db.r5.xlarge``; ``db.serverless`` (with ``acu``); or
+    ``custom`` (with ``vcpu`` and ``memory_gib``)."""
+    acu: Acu | None = None
+    vcpu: Annotated[float, Field(gt=0, le=1024)] | None = None
+    memory_gib: Annotated[float, Field(gt=0, le=32_768)] | None = None
     zone: Zone = "a"
     label: str | None = None
     """The name that the document gives it."""
+
+    @field_validator("instance_class")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return name if name in (SERVERLESS, CUSTOM) else _known_class(name)
+
+    @model_validator(mode="after")
+    def _sized(self) -> DatabaseNode:
+        if (self.instance_class == SERVERLESS) != (self.acu is not None):
+            raise ValueError(f"instance_class {SERVERLESS} and acu belong together")
+        own = (self.vcpu is not None, self.memory_gib is not None)
+        if (self.instance_class == CUSTOM) != any(own) or any(own) != all(own):
+            raise ValueError(f"instance_class {CUSTOM}, vcpu and memory_gib belong together")
+        return self
+
+
+def _known_class(name: str) -> str:
+    try:
+        instance_class(name)
+    except UsageError as error:
+        raise ValueError(f"{error}; {error.hint}") from error
+    return name
 
 
 class Postgres(Model):
@@ -61,8 +104,11 @@ class Postgres(Model):
     version: str
     """The version that the document names; what runs instead is reported as *substituted*."""
     database: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
-    schema_set: Name
-    """A folder of ``compose/sql`` with roles.sql, schema.sql and data.sql."""
+    schema_set: Annotated[str, Field(pattern=r"^([a-z][a-z0-9-]{0,30}|[^\n\x00]*/[^\n\x00]*)$")]
+    """A folder with roles.sql, schema.sql and data.sql: the name of one in ``compose/sql``, or, with a ``/``
+    in it, a path from the topology's file."""
+    service: Literal["rds", "aurora", "self-managed"] = "self-managed"
+    """Who runs it in the document; the lab's own parts then stand in for the service's."""
     synchronous: Literal["off", "on", "strict"] = "off"
     high_availability: Literal["patroni", "none"] = "patroni"
     patroni: Patroni = Patroni()
@@ -80,6 +126,23 @@ class Postgres(Model):
         if self.high_availability == "none" and len(self.nodes) > 1:
             raise ValueError("several database nodes need high_availability: patroni")
         return self
+
+    @property
+    def primary(self) -> DatabaseNode:
+        """The node that leads at the start."""
+        return next(node for node in self.nodes if node.role == "primary")
+
+    @property
+    def promotable(self) -> tuple[DatabaseNode, ...]:
+        """Nodes that may lead."""
+        return tuple(node for node in self.nodes if node.role != "replica")
+
+    @property
+    def readable(self) -> tuple[DatabaseNode, ...]:
+        """Nodes that serve reads while they do not lead; among readers that is the first primary too."""
+        readers = any(node.role == "reader" for node in self.nodes)
+        serve = {"replica", "reader", *(("primary",) if readers else ())}
+        return tuple(node for node in self.nodes if node.role in serve)
 
 
 class Member(Model):
@@ -101,6 +164,8 @@ class Pooler(Member):
     """One PgBouncer: one pool mode, a writer and a reader database."""
 
     mode: PoolMode
+    role: Literal["pool", "proxy"] = "pool"
+    """``proxy``: it stands in for RDS Proxy, which is no pooler of the application's own."""
     max_server_connections: Annotated[int, Field(ge=2)]
     """The limit of the document: the sum over databases and users."""
     writer_share: Annotated[float, Field(gt=0, lt=1)] = 0.6
@@ -123,6 +188,11 @@ class Cache(Model):
     ttl: Seconds = 300
     down_after: Seconds = 5
     failover_timeout: Seconds = 60
+
+    @field_validator("instance_class")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _known_class(name)
 
     @model_validator(mode="after")
     def _sentinels_watch_something(self) -> Cache:
@@ -168,6 +238,8 @@ class Topology(Model):
     tls: Tls = Tls()
     instances: Annotated[int, Field(ge=1)] = 20
     """Application instances that the document names; clients of the load."""
+    not_built: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    """Parts of the document's architecture that the lab does not build yet; every report names them."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Topology:
@@ -180,6 +252,8 @@ class Topology(Model):
                 raise ValueError("high_availability: patroni needs etcd members")
             if len(self.etcd) % 2 == 0:
                 raise ValueError(f"etcd needs an odd number of members, found {len(self.etcd)}")
+        elif self.etcd:
+            raise ValueError("high_availability: none has no use for etcd members")
         if any(link.path == "proxied" for link in self.links) and self.proxy is None:
             raise ValueError("a proxied link needs a proxy")
         return self

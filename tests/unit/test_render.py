@@ -167,9 +167,9 @@ def test_tags_by_role() -> None:
     assert tags["pg3"] == tags["pg4"] == {"nofailover": True, "nosync": True}
 
 
-def test_max_connections_holds_every_pool() -> None:
+def test_max_connections_is_that_of_the_primarys_class() -> None:
     topology = load_topology("risk-prod")
-    assert max_connections(topology) >= 350 + 100
+    assert max_connections(topology) == 32 * 1024**3 // 9_531_392
     patroni = yaml.safe_load(rendered()["postgres/pg1/patroni.yml"])
     assert patroni["bootstrap"]["dcs"]["postgresql"]["parameters"]["max_connections"] == str(
         max_connections(topology)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.deploy.allocate import sample_allocation
+from lab.deploy.differences import stand_ins, substitutions
 from lab.errors import UsageError
 from lab.observe.config import Config
 from lab.scenario.loader import (
@@ -19,7 +20,7 @@ from lab.scenario.loader import (
     split_overrides,
 )
 from lab.scenario.models import Scenario
-from lab.scenario.plan import make_plan, observer_config, stand_ins, substitutions
+from lab.scenario.plan import make_plan, observer_config
 from lab.scenario.predict import PARTS, predict
 from lab.topology.loader import load_topology
 
@@ -154,7 +155,7 @@ def test_prediction_at_patronis_defaults() -> None:
 
 
 def test_what_stands_in_and_what_is_substituted() -> None:
-    assert stand_ins(TOPOLOGY) == {"failover": "Patroni for RDS Multi-AZ"}
+    assert stand_ins(TOPOLOGY)["failover"] == "Patroni for RDS Multi-AZ"
     assert substitutions(TOPOLOGY, ALLOCATION.model_copy(update={"postgres_version": "15"})) == [
         "PostgreSQL 14 → 15"
     ]

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from lab.errors import UsageError
 from lab.topology.document import MAX_BYTES, Document, apply_override, fields_at, parse_document, validate
-from lab.topology.instances import GIB, MIB, instance_class, resources_for, scale_for
-from lab.topology.loader import TOPOLOGY_DIR, list_topologies, load_topology
+from lab.topology.instances import GIB, MIB, instance_class
+from lab.topology.loader import list_topologies, load_topology
 from lab.topology.models import Topology
+from lab.topology.sizing import resources_for, scale_for
 
-RISK = (TOPOLOGY_DIR / "risk-prod.yaml").read_text(encoding="utf-8")
+RISK = (Path(__file__).parent / "data" / "one-file.yaml").read_text(encoding="utf-8")
 PARSED = parse_document(RISK, "mutated")
 
 

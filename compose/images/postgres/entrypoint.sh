@@ -23,10 +23,16 @@ for file in /run/secrets/*; do
     [[ ! -f $file ]] || install -m 0400 -o postgres -g postgres "$file" "/run/lab/${file##*/}"
 done
 
-install -d /opt/lab/bin /etc/service/patroni
-install -m 0555 /etc/lab/pg_rewind /opt/lab/bin/pg_rewind
-[[ ! -f /etc/lab/bootstrap.sh ]] || install -m 0555 /etc/lab/bootstrap.sh /opt/lab/bin/bootstrap.sh
-install -m 0555 /etc/lab/patroni.run /etc/service/patroni/run
+install -d /opt/lab/bin
+for file in pg_rewind bootstrap.sh; do
+    [[ ! -f /etc/lab/$file ]] || install -m 0555 "/etc/lab/$file" "/opt/lab/bin/$file"
+done
+# One service: `patroni`, or where nothing manages PostgreSQL `postgres`, with a way to stop it of its own.
+for file in /etc/lab/*.run; do
+    service=/etc/service/$(basename "$file" .run)
+    install -D -m 0555 "$file" "$service/run"
+    [[ ! -f ${file%.run}.stop ]] || install -D -m 0555 "${file%.run}.stop" "$service/control/t"
+done
 
 export SVDIR=/etc/service
 runsvdir -P "$SVDIR" &
