@@ -268,7 +268,7 @@ def test_a_wrong_base(tmp_path: Path, extends: str, says: str) -> None:
         ),
         (
             "{name: pg1, role: primary, instance_class: custom, vcpu: 2}",
-            "vcpu and memory_gib belong together",
+            "and memory_gib belong together",
         ),
         ("{name: pg1, role: primary, instance_class: db.t3.small, vcpu: 2}", "belong together"),
         ("{name: pg1, role: leader, instance_class: db.t3.small}", "'reader' or 'replica'"),
