@@ -353,10 +353,12 @@ def test_smaller_topologies_render() -> None:
     assert not any(key.startswith(("redis/", "haproxy/", "toxiproxy/")) for key in files)
 
 
-def test_unsupported_is_said() -> None:
+def test_a_router_in_front_of_a_database_alone_looks_at_its_port() -> None:
     topology = load_topology("risk-prod")
     single = topology.postgres.model_copy(
         update={"high_availability": "none", "nodes": topology.postgres.nodes[:1]}
     )
-    with pytest.raises(UsageError, match="high_availability: none"):
-        render(topology.model_copy(update={"postgres": single}), allocate(topology))
+    files = render(topology.model_copy(update={"postgres": single, "etcd": ()}), allocate(topology))
+    assert "httpchk" not in files["haproxy/router/haproxy.cfg"]
+    assert "server pg1" in files["haproxy/router/haproxy.cfg"]
+    assert not any("patroni" in path for path in files)
