@@ -11,6 +11,11 @@ attributes; whoever asks does so by ``traits``, which knows the defaults:
     chain: Chain | None         how the leader changes, for the prediction: ``lease`` (nobody is told: the
                                 leader key has to expire) or ``release`` (Patroni gives it away). None:
                                 ``lease`` for a partition and a pause that may move the leader, else unknown
+    mute: bool = True           chain ``lease``: whether a question to the old leader's Patroni gets no
+                                answer, so that whoever wants to lead waits for its time limit first. False
+                                where it answers, or refuses at once
+    renews: bool = False        chain ``lease``: whether the leader's next renewal of its key may still reach
+                                etcd, and only the answer is lost
     lasts_s: float | None       how long clients are watched where the scenario says nothing and nothing is
                                 predicted (``lab/scenario/predict.py``); None: 15 s
     ends_itself: bool = False   True: nothing stays in force after the injection (a kill of one backend, a
@@ -130,6 +135,8 @@ class Traits:
     moves_leader: Moves = "maybe"
     on: tuple[On, ...] = ()
     chain: Chain | None = None
+    mute: bool = True
+    renews: bool = False
     lasts_s: float | None = None
     ends_itself: bool = False
 

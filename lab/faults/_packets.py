@@ -254,6 +254,8 @@ class Partition:
     lasts_s: float | None = None
     chain: Literal["lease"] | None = None
     """What makes the outage of clients where it hits the primary (``lab.scenario.predict``)."""
+    mute: bool = True
+    renews: bool = False
     needs: tuple[str, ...] = ("iptables",)
     kind: Kind = "partition"
 

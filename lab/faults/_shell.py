@@ -151,6 +151,7 @@ class NodeFault:
     lasts_s: float | None = None
     ends_itself: bool = False
     chain: Chain | None = None
+    mute: bool = True
     undo: str = ""
     """Bash commands, run as root; they may run twice, and where nothing was done. "": nothing to undo."""
 

@@ -15,5 +15,6 @@ FAULT = Partition(
     peers=etcd_members,
     moves_leader="yes",
     chain="lease",
+    mute=False,
     on=("database",),
 )

@@ -12,4 +12,5 @@ FAULT = Partition(
     way="inbound",
     moves_leader="yes",
     chain="lease",
+    renews=True,
 )

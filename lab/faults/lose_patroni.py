@@ -45,6 +45,7 @@ FAULT = LosePatroni(
     kind="kill",
     moves_leader="yes",
     chain="lease",
+    mute=False,
     lasts_s=40,
     undo="SVDIR=/etc/service sv up patroni >/dev/null",
 )

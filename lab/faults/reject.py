@@ -15,4 +15,5 @@ FAULT = Partition(
     reject=True,
     moves_leader="yes",
     chain="lease",
+    mute=False,
 )

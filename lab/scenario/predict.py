@@ -10,9 +10,11 @@ A fault says which chain is its own (``lab.faults._base.Traits.chain``).
 
 lease: the primary's machine dies, is cut off or hangs. Nobody is told; the leader key has to expire.
     detect     ttl − loop_wait … ttl + 0.5: the primary renews its lease once per loop, so that at its
-               death the lease is 0 to loop_wait old; etcd looks for expired leases every 0.5 s.
-    elect      0 … loop_wait + 2: standbys are woken by the key's removal, or see it in their next
-               loop; each asks the other members first, the dead one until the timeout of 2 s.
+               death the lease is 0 to loop_wait old; etcd looks for expired leases every 0.5 s. Where only
+               the answers of etcd are lost (``renews``), one more may count: loop_wait later at worst.
+    elect      2 … loop_wait + 2: standbys are woken by the key's removal, or see it in their next
+               loop; each asks the other members first, the old leader among them, and waits for it until
+               the timeout of 2 s. From 0 where that one answers or refuses at once (not ``mute``).
     promote    0.1 … 1.5: end of recovery, and Patroni seeing it.
     route      (rise − 1) · fastinter … + inter + connect: the router's health check turns.
     reconnect  0 … server_login_retry + connect: the pooler tries to log in again.
@@ -58,13 +60,15 @@ def predict(topology: Topology, fault: str = "kill-node") -> dict[str, float]:
     """
     if topology.postgres.high_availability != "patroni":
         return {}
-    chain = traits(find(fault)).chain
-    return predict_chain(topology, chain) if chain else {}
+    known = traits(find(fault))
+    return predict_chain(topology, known.chain, mute=known.mute, renews=known.renews) if known.chain else {}
 
 
-def predict_chain(topology: Topology, chain: Chain) -> dict[str, float]:
-    """As ``predict``, by the chain."""
-    parts = _lease(topology) if chain == "lease" else _release(topology)
+def predict_chain(
+    topology: Topology, chain: Chain, *, mute: bool = True, renews: bool = False
+) -> dict[str, float]:
+    """As ``predict``, by the chain and what the fault says of it."""
+    parts = _lease(topology, mute=mute, renews=renews) if chain == "lease" else _release(topology)
     parts |= {"route": _route(topology), "reconnect": _reconnect(topology)}
     predicted = {
         "best": round(sum(best for best, _ in parts.values()), 3),
@@ -92,11 +96,12 @@ def watch_s(topology: Topology, fault: str, *, may_hit_leader: bool) -> float:
     return max(lasts, worst or 0.0)
 
 
-def _lease(topology: Topology) -> dict[str, Range]:
+def _lease(topology: Topology, *, mute: bool, renews: bool) -> dict[str, Range]:
     patroni = topology.postgres.patroni
+    late = float(patroni.loop_wait) if renews else 0.0
     return {
-        "detect": (float(patroni.ttl - patroni.loop_wait), patroni.ttl + ETCD_LEASE_CHECK_S),
-        "elect": (0.0, patroni.loop_wait + MEMBER_TIMEOUT_S),
+        "detect": (float(patroni.ttl - patroni.loop_wait), patroni.ttl + ETCD_LEASE_CHECK_S + late),
+        "elect": (MEMBER_TIMEOUT_S if mute else 0.0, patroni.loop_wait + MEMBER_TIMEOUT_S),
         "promote": PROMOTE_S,
     }
 
