@@ -56,8 +56,18 @@ class Target(Value):
     method: Method = "measured"
     min_trials: int = 1
     stand_in: str | None = None
+    environments: tuple[str, ...] = ()
+    """Environments of the system that it is promised for; empty: all."""
     scenarios: tuple[str, ...] = ()
-    """Scenarios that yield the metric."""
+    """Scenarios and experiments that yield the metric."""
+    proven_by: tuple[str, ...] = ()
+    """Of these, the ones that can show that it is met; the others can only refute it. Empty: all."""
+    not_built: str | None = None
+    """What is missing, where nothing yields the metric yet."""
+
+    def concerns(self, environment: str | None) -> bool:
+        """Whether it is promised for an environment; None: not known, so yes."""
+        return not self.environments or environment is None or environment in self.environments
 
 
 class Verdict(Value):

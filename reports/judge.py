@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.record.schema import Manifest
-from reports.analysis.model import Analysis
-from reports.analysis.trials import strength
 from reports.findings import Finding, Status, Target, Verdict
+
+if TYPE_CHECKING:
+    # Judging what is on paper takes none of the numerics behind these.
+    from lab.record.schema import Manifest
+    from reports.analysis.model import Analysis
 
 LEAST_TRIALS = 3
 HOLDS: dict[str, Callable[[Any, Any], bool]] = {
@@ -41,7 +43,9 @@ def judge(analysis: Analysis, target: Target) -> Verdict:
     scenario = analysis.manifest.scenario
     if scenario not in target.scenarios:
         where = ", ".join(target.scenarios)
-        why = f"scenario {scenario} does not test it; {f'tested by: {where}' if where else 'none does yet'}"
+        why = f"scenario {scenario} does not test it; {f'tested by: {where}' if where else 'none does'}"
+        if target.not_built:
+            why = f"not built yet: {target.not_built}"
         return Verdict(target=target, status="not run", why=why)
     verdict = judge_finding(target, analysis.finding(target.metric))
     said = _stand_ins(target, analysis.manifest)
@@ -81,7 +85,7 @@ def _decide(target: Target, finding: Finding | None) -> tuple[Status, str]:
         return "not met", "; ".join(filter(None, [figure, finding.why]))
     if not enough:
         return "inconclusive", f"{figure}, but it takes {needed} trials to say that it is met"
-    said = strength(trials) if isinstance(trials, int) else ""
+    said = _strength(trials) if isinstance(trials, int) else ""
     return "met", "; ".join(filter(None, [figure, said, finding.why]))
 
 
@@ -92,7 +96,13 @@ def _without_value(target: Target, finding: Finding, trials: Any, needed: int) -
     said = f"no outage was seen in {trials} trial{'s' if trials != 1 else ''} with the fault verified"
     if trials < needed:
         return "inconclusive", f"{said}, but it takes {needed} trials to say that it is met"
-    return "met", f"{said}; {strength(trials)}"
+    return "met", f"{said}; {_strength(trials)}"
+
+
+def _strength(trials: int) -> str:
+    from reports.analysis.trials import strength
+
+    return strength(trials)
 
 
 def _beyond(at_least: float, target: Target) -> bool:

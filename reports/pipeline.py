@@ -96,15 +96,17 @@ def _merged(findings: Sequence[Finding], mine: Sequence[Finding]) -> tuple[Findi
 
 
 def judged(record: RecordReader, analysis: Analysis) -> tuple[list[Verdict], list[Verdict]]:
-    """Verdicts on the targets that this run's scenario tests, and *not run* for the system's others."""
+    """Verdicts on the targets that this run's scenario tests, and *not run* for its environment's others."""
     from reports.judge import judge
     from reports.targets import targets_of
 
     scenario = analysis.manifest.scenario
     checks = _names(_yaml(record, "scenario.yaml").get("checks"))
-    system = _yaml(record, "topology.yaml").get("system")
+    topology = _yaml(record, "topology.yaml")
+    system, environment = topology.get("system"), topology.get("environment")
     named = isinstance(system, str) and re.fullmatch(r"[a-z][a-z0-9-]{0,30}", system)
-    targets: Sequence[Target] = targets_of(str(system)) if named else ()
+    of_system: Sequence[Target] = targets_of(str(system)) if named else ()
+    targets = [t for t in of_system if t.concerns(str(environment) if environment else None)]
     mine = [t for t in targets if scenario in t.scenarios and (not checks or t.metric in checks)]
     others = [t for t in targets if t not in mine]
     mine += own_targets(record, analysis)
@@ -116,8 +118,10 @@ def judged(record: RecordReader, analysis: Analysis) -> tuple[list[Verdict], lis
 def _elsewhere(target: Target, scenario: str) -> str:
     if scenario in target.scenarios:
         return f"the scenario's checks leave out {target.metric}"
+    if target.not_built:
+        return f"not built yet: {target.not_built}"
     if not target.scenarios:
-        return "no scenario tests it yet"
+        return "it is answered on paper: lab check"
     known = experiments()
     where = (f"lab {name}" if name in known else f"scenarios/{name}.yaml" for name in target.scenarios)
     return "tested by " + ", ".join(where)

@@ -6,10 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lab.errors import Exit
-from reports.analysis.model import Analysis, Trial
 from reports.findings import Finding, Status, Target, Verdict
+
+if TYPE_CHECKING:
+    from reports.analysis.model import Analysis, Trial
 
 MARK: dict[Status, str] = {"met": "✓", "not met": "✗", "inconclusive": "?", "not run": "–", "invalid": "!"}
 TONE: dict[Status, str] = {
@@ -65,6 +68,28 @@ METRICS = {
     "log.unexpected": "log lines that no fault may cause",
     "trial.seconds": "a whole trial, from its fault to full redundancy",
     "trial.lab_seconds": "the lab's own share of that: injecting, healing, noticing",
+    "statements.nodes": "database nodes with pg_stat_statements",
+    "topology.databases": "databases",
+    "topology.primaries": "primaries",
+    "topology.standbys": "standbys that serve no reads",
+    "topology.replicas": "databases that serve reads beside the primary",
+    "topology.zones": "availability zones of the databases",
+    "topology.cache_nodes": "cache nodes",
+    "topology.sentinels": "Sentinels",
+    "topology.cache_ttl": "time to live in the cache",
+    "topology.tls_min_version": "lowest version of TLS",
+    "topology.survives_zone": "zones that can be lost",
+    "rto.predicted": "worst recovery time that the settings give",
+    "failover.successors": "nodes that may take over",
+    "synchronous.standbys": "standbys that confirm each write",
+    "paper.pool_connections": "server connections that the pools may hold",
+    "paper.connections_of_node": "server connections that the pools may hold on one database",
+    "backup.rpo_on_paper": "loss that the interval of backups allows",
+    "archive.rpo_on_paper": "loss that the interval of archives allows",
+    "pitr.rpo_on_paper": "loss that the upload of logs allows",
+    "backup.retention_allowed": "days that the service keeps backups",
+    "acu.auto_pause_possible": "whether the database can pause",
+    "cost.month": "cost of a month at least",
 }
 """Metric → what it is, in words; a metric that is not here is called by its id."""
 

@@ -89,7 +89,9 @@ def _targets() -> list[Row]:
                 "system": system,
                 "metric": target.metric,
                 "promise": f"{SIGNS[target.comparison]} {target.limit:g} {_unit(target.unit)}".rstrip(),
-                "scenarios": ", ".join(target.scenarios) or "none yet",
+                "environments": ", ".join(target.environments) or "all",
+                "scenarios": ", ".join(target.scenarios)
+                or (f"not built yet: {target.not_built}" if target.not_built else target.method),
                 "description": target.quote,
             }
             for target in targets

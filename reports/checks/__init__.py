@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.record.reader import RecordReader
@@ -22,7 +22,8 @@ class Check:
     """A check: what it is called, which metrics it yields (all of them, in every run), and how."""
 
     id: str
-    metrics: tuple[str, ...]
+    metrics: Mapping[str, str] | tuple[str, ...]
+    """Metric → its unit; names alone where the unit is not told beforehand."""
     run: Run
 
 
@@ -41,6 +42,15 @@ def checks() -> dict[str, Check]:
                 raise ValueError(f"{metric} comes from two checks: {owners[metric]} and {check.id}")
             owners[metric] = check.id
         found[check.id] = check
+    return found
+
+
+def units() -> dict[str, str | None]:
+    """Every metric that a run may yield → its unit, None where its check does not tell it beforehand."""
+    found: dict[str, str | None] = {}
+    for check in checks().values():
+        told = check.metrics if isinstance(check.metrics, Mapping) else {}
+        found |= {metric: told.get(metric) for metric in check.metrics}
     return found
 
 

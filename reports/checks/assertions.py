@@ -128,4 +128,4 @@ def other_leader(events: Sequence[dict[str, Any]], start: int, stop: int) -> str
     return ""
 
 
-CHECK = Check("assertions", (METRIC,), run)
+CHECK = Check("assertions", {METRIC: "%"}, run)

@@ -60,4 +60,4 @@ def _before(moment: float, end: float | None) -> bool:
     return end is not None and moment < end
 
 
-CHECK = Check("automatic", (METRIC,), run)
+CHECK = Check("automatic", {METRIC: "%"}, run)

@@ -67,6 +67,10 @@ def _blind(analysis: Analysis, seen: Service | None, metric: str, unit: str, kin
 
 CHECK = Check(
     "availability",
-    tuple(f"{name}.{kind}" for kind in KINDS for name in ("availability", "outage.longest")),
+    {
+        f"{name}.{kind}": unit
+        for kind in KINDS
+        for name, unit in (("availability", "%"), ("outage.longest", "s"))
+    },
     run,
 )

@@ -78,4 +78,4 @@ def _outcomes(record: RecordReader) -> Counter[tuple[str, str]]:
     return found
 
 
-CHECK = Check("bank", (METRIC,), run)
+CHECK = Check("bank", {METRIC: "1"}, run)

@@ -34,4 +34,4 @@ def run(analysis: Analysis, _record: RecordReader) -> list[Finding]:
     ]
 
 
-CHECK = Check("cpu", (METRIC,), run)
+CHECK = Check("cpu", {METRIC: "%"}, run)

@@ -66,4 +66,4 @@ def _finding(analysis: Analysis, metric: str, pick: Callable[[Fork], int | None]
     )
 
 
-CHECK = Check("fork", tuple(UNITS), run)
+CHECK = Check("fork", UNITS, run)

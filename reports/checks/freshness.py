@@ -64,4 +64,4 @@ def _of_promises(analysis: Analysis, metric: str, unit: str, pick: object) -> Fi
     )
 
 
-CHECK = Check("freshness", tuple(UNITS), run)
+CHECK = Check("freshness", UNITS, run)

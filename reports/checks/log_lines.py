@@ -104,4 +104,4 @@ def _is_unexpected(line: str) -> bool:
     return bool(POOLER_FATAL.search(line) or ROUTER_ALERT.search(line))
 
 
-CHECK = Check("log-lines", (METRIC,), run)
+CHECK = Check("log-lines", {METRIC: "lines"}, run)

@@ -90,5 +90,10 @@ def _few(pool: Pool) -> bool:
     return pool.assignments is not None and pool.assignments < LEAST_ASSIGNMENTS and pool.efficiency is None
 
 
-METRICS = (*(f"pool.server_connections.{mode}" for mode in MODES), "pool.efficiency", "pool.utilisation")
-CHECK = Check("pools", (*METRICS, "pool.wait"), run)
+UNITS = {
+    **{f"pool.server_connections.{mode}": "1" for mode in MODES},
+    "pool.efficiency": "%",
+    "pool.utilisation": "%",
+    "pool.wait": "ms",
+}
+CHECK = Check("pools", UNITS, run)

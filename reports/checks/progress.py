@@ -36,4 +36,4 @@ def run(analysis: Analysis, _record: RecordReader) -> list[Finding]:
     ]
 
 
-CHECK = Check("progress", (METRIC,), run)
+CHECK = Check("progress", {METRIC: "1"}, run)

@@ -100,4 +100,4 @@ def _beyond(moments: Ints, trial: Trial, rate: float) -> float:
     return max(0.0, len(_within(moments, begin, end)) - rate * (end - begin) / NS)
 
 
-CHECK = Check("reconnect", tuple(UNITS), run)
+CHECK = Check("reconnect", UNITS, run)

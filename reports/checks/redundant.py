@@ -44,4 +44,4 @@ def run(analysis: Analysis, _record: RecordReader) -> list[Finding]:
     ]
 
 
-CHECK = Check("redundant", (METRIC,), run)
+CHECK = Check("redundant", {METRIC: "s"}, run)

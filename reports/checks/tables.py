@@ -79,4 +79,4 @@ def _difference(told: dict[str, dict[str, Any]], name: str) -> str:
     return f"{name} differs ({'; '.join(said)})"
 
 
-CHECK = Check("tables", (METRIC,), run)
+CHECK = Check("tables", {METRIC: "%"}, run)

@@ -48,4 +48,4 @@ def run(analysis: Analysis, record: RecordReader) -> list[Finding]:
     ]
 
 
-CHECK = Check("tls", (METRIC,), run)
+CHECK = Check("tls", {METRIC: "%"}, run)

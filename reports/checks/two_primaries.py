@@ -37,4 +37,4 @@ def seconds(found: SplitBrain) -> float:
     return found.possible_s if found.moments else 0.0
 
 
-CHECK = Check("split-brain", (METRIC,), run)
+CHECK = Check("split-brain", {METRIC: "s"}, run)

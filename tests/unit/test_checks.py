@@ -10,7 +10,7 @@ import pytest
 from lab.record.reader import RecordReader
 from reports.analysis import Analysis, analyse
 from reports.analysis.model import Latency, Pool, Reason, Usage
-from reports.checks import checks, run_checks
+from reports.checks import checks, run_checks, units
 from reports.findings import Finding
 from tests.synthetic import make_record
 
@@ -34,12 +34,15 @@ def test_every_check_yields_exactly_what_it_says(found: Analysis, record: Path) 
     reader = RecordReader(record)
     assert len(checks()) >= 8
     for check in checks().values():
-        assert sorted(f.metric for f in check.run(found, reader)) == sorted(check.metrics), check.id
+        yielded = check.run(found, reader)
+        assert sorted(f.metric for f in yielded) == sorted(check.metrics), check.id
+        assert all(f.unit == (units()[f.metric] or f.unit) for f in yielded), check.id
     empty = Analysis(run="x", manifest=found.manifest.model_copy(update={"fault": None}), duration_s=0)
     for check in checks().values():
         findings = check.run(empty, reader)
         assert sorted(f.metric for f in findings) == sorted(check.metrics), check.id
         for finding in findings:
+            assert finding.unit == (units()[finding.metric] or finding.unit), finding
             assert finding.value is None, finding
             assert finding.status in ("not run", "inconclusive"), finding
             assert finding.why
