@@ -90,6 +90,9 @@ METRICS = {
     "backup.retention_allowed": "days that the service keeps backups",
     "acu.auto_pause_possible": "whether the database can pause",
     "cost.month": "cost of a month at least",
+    "redis.rto": "recovery of writes to Redis",
+    "redis.rto.new_sessions": "recovery of writes to Redis, new sessions",
+    "redis.lost_writes": "writes that Redis acknowledged and that are gone",
 }
 """Metric → what it is, in words; a metric that is not here is called by its id."""
 
@@ -107,6 +110,8 @@ SOUND: dict[str, float | None] = {
     "bank.total": 0,
     "progress.stuck": 0,
     "log.unexpected": 0,
+    "redis.rto": None,
+    "redis.lost_writes": None,
     "reads.backwards": None,
     "reads.missing_own": None,
     "reads.staleness": None,

@@ -391,7 +391,10 @@ def databases(topology: Topology, node: str) -> list[str]:
 
 
 def cluster_peers(topology: Topology, node: str) -> list[str]:
-    """What a database node needs to stay the leader: the other databases and etcd."""
+    """What decides whether a node leads: the other databases and etcd; of Redis, its like and Sentinel."""
+    cache = topology.cache
+    if cache and node in {member.name for member in cache.nodes}:
+        return [member.name for member in (*cache.nodes, *cache.sentinels) if member.name != node]
     return databases(topology, node) + etcd_members(topology, node)
 
 

@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 
-from lab.observe import clock, collectors, leader, nodes, reader, routes, writer
+from lab.observe import clock, collectors, leader, nodes, reader, redis_writer, routes, writer
 from lab.observe.config import Config
 from lab.observe.process import Context, die_with_parent, now
 from lab.observe.rows import Rows, event
@@ -43,6 +43,14 @@ def processes(config: Config) -> dict[str, Process]:
         "fresh-writer": (writer.fresh, config.writer is not None and probes.fresh_writer_interval_s > 0),
         "reader": (reader.lasting, config.reader is not None and probes.reader_interval_s > 0),
         "fresh-reader": (reader.fresh, config.reader is not None and probes.fresh_reader_interval_s > 0),
+        "redis-writer": (
+            redis_writer.lasting,
+            bool(config.sentinels) and probes.redis_writer_interval_s > 0,
+        ),
+        "fresh-redis-writer": (
+            redis_writer.fresh,
+            bool(config.sentinels) and probes.fresh_redis_writer_interval_s > 0,
+        ),
         "nodes": (nodes.watch, bool(config.nodes) and probes.node_interval_s > 0),
         "router": (routes.probe, config.router is not None and probes.router_interval_s > 0),
         "leader": (leader.watch, bool(config.etcd) and bool(config.scope)),

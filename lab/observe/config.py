@@ -57,7 +57,7 @@ class Http:
 
 @dataclass(frozen=True)
 class Redis:
-    """A Redis server."""
+    """A Redis server, or a Sentinel."""
 
     node: str
     host: str
@@ -81,12 +81,16 @@ class Probes:
     reader_interval_s: float = 0.020
     fresh_reader_interval_s: float = 0.200
     node_interval_s: float = 0.100
+    redis_writer_interval_s: float = 0.020
+    fresh_redis_writer_interval_s: float = 0.200
     router_interval_s: float = 0.100
     collector_interval_s: float = 1.0
     leader_poll_s: float = 0.050
     """How often etcd is asked where its watch cannot be followed."""
     sessions: int = 20
     """Lasting sessions that each of writer and reader opens at the start."""
+    redis_sessions: int = 5
+    """The same of the Redis writer."""
     max_in_flight: int = 300
     """Operations that wait at one time; beyond it an operation is *failed*, ``not sent``."""
     connect_timeout_s: float = 1.5
@@ -127,6 +131,12 @@ class Config:
     etcd: tuple[Http, ...] = ()
     haproxy: tuple[Http, ...] = ()
     redis: tuple[Redis, ...] = ()
+    redis_clients: tuple[Redis, ...] = ()
+    """The same servers as clients reach them, perhaps through a proxy."""
+    sentinels: tuple[Redis, ...] = ()
+    """Where the Redis writer asks who is primary; without them it does not run."""
+    sentinel_service: str = ""
+    """The name under which Sentinel knows the Redis primary."""
     scope: str = ""
     """Patroni's scope: the leader key is ``<namespace>/<scope>/leader``."""
     namespace: str = "/service"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from lab.observe.config import Probes
+from lab.observe.link import Answer, Connect, Link
 from lab.observe.outcomes import NOT_SENT, Trouble
 from lab.observe.process import now
 from lab.observe.sender import Operation, Record, Session
-from lab.observe.wire import Answer, Wire
 
 FIRST_NUMBER = 1_000_000
 """Sessions count from here, so that none has the number of a lasting one."""
@@ -17,9 +17,11 @@ FIRST_NUMBER = 1_000_000
 class FreshSender:
     """Open loop, without sessions. A log-in that takes longer than ``connect_timeout_s`` is given up."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, info: bytes, probes: Probes, record: Record) -> None:
-        self._loop, self._info, self._probes, self._record = loop, info, probes, record
-        self._wires: dict[Wire, asyncio.TimerHandle] = {}
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connect: Connect, probes: Probes, record: Record
+    ) -> None:
+        self._loop, self._connect, self._probes, self._record = loop, connect, probes, record
+        self._wires: dict[Link, asyncio.TimerHandle] = {}
         self._numbers = FIRST_NUMBER
 
     @property
@@ -30,7 +32,7 @@ class FreshSender:
         if self.pending >= self._probes.max_in_flight:
             self._record.troubled(operation, None, Trouble(False, None, NOT_SENT + "no session free"))
             return
-        wire = Wire(self._loop, self._info)
+        wire = self._connect()
         session: Session | None = None
 
         def timed_out() -> None:
@@ -61,7 +63,7 @@ class FreshSender:
         self._wires[wire] = self._loop.call_later(self._probes.connect_timeout_s, timed_out)
         wire.connect(lambda: wire.log_in(ready), troubled)
 
-    def _drop(self, wire: Wire) -> None:
+    def _drop(self, wire: Link) -> None:
         handle = self._wires.pop(wire, None)
         if handle is not None:
             handle.cancel()

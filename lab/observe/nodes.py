@@ -12,11 +12,12 @@ import asyncio
 from typing import Any
 
 from lab.observe.config import Endpoint, node_of
+from lab.observe.link import Answer
 from lab.observe.outcomes import Trouble
 from lab.observe.process import Context, Stop, now, ticks
 from lab.observe.rows import Rows
 from lab.observe.schedule import NS
-from lab.observe.wire import Answer, Wire, conninfo
+from lab.observe.wire import Wire, conninfo
 
 TIMEOUT_S = 1.0
 """For connecting, and for an answer (a statement timeout on the server, a little more here)."""

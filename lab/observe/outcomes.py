@@ -5,7 +5,8 @@ statement was handed to the network is ``unknown``.
 
 Sources: PostgreSQL's appendix A (error codes) and ``src/backend/replication/syncrep.c`` (a wait for the
 synchronous standby that is cancelled ends in a WARNING, the commit stands); PgBouncer's ``src/janitor.c``,
-``src/objects.c`` and ``src/client.c`` (its own errors carry 08P01 whatever they mean, so the text decides).
+``src/objects.c`` and ``src/client.c`` (its own errors carry 08P01 whatever they mean, so the text decides);
+Redis's ``src/server.c``.
 """
 
 from __future__ import annotations
@@ -58,6 +59,13 @@ POOLER_NOT_SENT: tuple[str, ...] = (
 the queue, or had not logged in. Its other messages (``server conn crashed?``, ``query timeout``, ``server
 lifetime over``, ``server shutting down``, …) can reach a client whose statement a server already has."""
 
+REDIS_PROVING = frozenset(
+    ("READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "NOAUTH", "WRONGPASS", "NOPERM",
+     "BUSY", "DENIED", "WRONGTYPE")
+)  # fmt: skip
+"""First words of Redis's errors that are said before a command is executed (``processCommand`` in
+src/server.c: a rejected command changes nothing), or by a command that refuses its key."""
+
 POOLER_STATE = "08P01"
 SYNC_WAIT_CANCELLED = "synchronous replication"
 """Part of both messages of syncrep.c, in the server's own language setting C."""
@@ -92,6 +100,13 @@ def of_trouble(trouble: Trouble) -> Outcome:
     if state in PROVING_STATES or state[:2] in PROVING_CLASSES:
         return "failed"
     if state == POOLER_STATE and trouble.message.startswith(POOLER_NOT_SENT):
+        return "failed"
+    return "unknown"
+
+
+def of_redis(trouble: Trouble) -> Outcome:
+    """The same of a write to Redis; ``sqlstate`` holds the first word of its error."""
+    if not trouble.sent or trouble.sqlstate in REDIS_PROVING:
         return "failed"
     return "unknown"
 

@@ -6,40 +6,31 @@ What it saw and the audit does not find is a dirty read; which node answered tel
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from lab.observe.fresh import FreshSender
+from lab.observe.book import Book, drive
+from lab.observe.link import Answer
 from lab.observe.outcomes import Trouble
-from lab.observe.process import Context, Stop, now, ticks
-from lab.observe.rows import Rows
-from lab.observe.schedule import NS
-from lab.observe.sender import Operation, Sender, Session, session_closed
-from lab.observe.wire import Answer, conninfo
+from lab.observe.process import Context, now
+from lab.observe.schedule import NS, Schedule
+from lab.observe.sender import Operation, Session
+from lab.observe.wire import Wire, conninfo
+
+GRACE_S = 0.5
 
 
-class Reads:
+@dataclass
+class Reads(Book):
     """Writes one row of the table ``reads`` for every read that ended."""
 
-    def __init__(
-        self,
-        rows: Rows,
-        events: Rows,
-        run: str,
-        endpoint: str,
-        addresses: Mapping[str, str],
-        fresh: bool,
-        trial: Callable[[], int],
-    ) -> None:
-        self._rows, self._events, self._run, self._endpoint = rows, events, run, endpoint
-        self._trial = trial
-        self._addresses, self._fresh = addresses, fresh
-        self._sent: dict[Operation, int] = {}
+    _sent: dict[Operation, int] = field(default_factory=dict)
 
     def statement(self, operation: Operation, session: Session) -> bytes:  # noqa: ARG002
         # Two scalar parts, so that max(n) is one step in the index (run, n).
+        run = self.context.config.run
         return (
-            f"SELECT (SELECT max(n) FROM lab.ledger WHERE run = '{self._run}'), host(inet_server_addr())"
+            f"SELECT (SELECT max(n) FROM lab.ledger WHERE run = '{run}'), host(inet_server_addr())"
         ).encode()
 
     def sending(self, operation: Operation, session: Session) -> None:  # noqa: ARG002
@@ -50,80 +41,38 @@ class Reads:
         self._write(
             operation,
             session,
+            done=now(),
             ok=True,
-            server=self._addresses.get(address or "", address),
+            server=self.node(address),
             newest=int(newest) if newest is not None else None,
         )
 
     def troubled(self, operation: Operation, session: Session | None, trouble: Trouble) -> None:
-        self._write(operation, session, ok=False, sqlstate=trouble.sqlstate, message=trouble.message)
-
-    def closed(self, session: Session, trouble: Trouble) -> None:
-        self._events.write(session_closed(self._trial(), self._endpoint, session, trouble))
+        self._write(
+            operation, session, done=now(), ok=False, sqlstate=trouble.sqlstate, message=trouble.message
+        )
 
     def _write(self, operation: Operation, session: Session | None, **rest: Any) -> None:
-        row: dict[str, Any] = {
-            "trial": operation.trial,
-            "endpoint": self._endpoint,
-            "session": session.number if session else None,
-            "session_opened": session.opened if session else None,
-            "fresh": self._fresh,
-            "intended": operation.intended,
-            "sent": self._sent.pop(operation, None),
-            "done": now(),
-        }
-        self._rows.write(row | rest)
+        sent = self._sent.pop(operation, None)
+        self.rows.write(self.head(operation, session) | {"sent": sent} | rest)
 
-    def unanswered(self) -> None:
-        """A row without ``done`` for every read that is still awaited when the probe ends."""
-        for operation, sent in self._sent.items():
-            self._rows.write(
-                {
-                    "trial": operation.trial,
-                    "endpoint": self._endpoint,
-                    "fresh": self._fresh,
-                    "intended": operation.intended,
-                    "sent": sent,
-                    "ok": False,
-                    "message": "the probe ended",
-                }
-            )
+    def end(self) -> None:
+        """A row without ``done`` for every read that is still awaited."""
+        for operation in list(self._sent):
+            self._write(operation, None, ok=False, message="the probe ended")
+        super().end()
 
 
 async def _run(context: Context, fresh: bool) -> None:
     config, probes = context.config, context.config.probes
     assert config.reader is not None
     loop = asyncio.get_running_loop()
-    stop = Stop(loop, context)
-    seconds = probes.fresh_reader_interval_s if fresh else probes.reader_interval_s
     name = "fresh" if fresh else "lasting"
-    rows, events = Rows(config.out, "reads", name), Rows(config.out, "events", f"reader-{name}")
-    reads = Reads(
-        rows, events, config.run, config.reader.name, config.addresses, fresh, lambda: context.trial
-    )
+    book = Reads(context, "reads", name, config.reader.name, fresh)
     info = conninfo(config.reader, f"lab-reader-{name}")
-    sender: Sender | FreshSender
-    if fresh:
-        sender = FreshSender(loop, info, probes, reads)
-    else:
-        sender = Sender(loop, info, probes, reads)
-        sender.fill()
-    interval = round(seconds * NS)
-    cancel = ticks(
-        loop,
-        context.base + interval // 2,
-        interval,
-        lambda k, intended: sender.submit(Operation(k, context.trial, intended)),
-    )
-    await stop.event.wait()
-    cancel()
-    for _ in range(50):
-        if not sender.pending:
-            break
-        await asyncio.sleep(0.01)
-    sender.close()
-    reads.unanswered()
-    rows.close()
+    interval = round((probes.fresh_reader_interval_s if fresh else probes.reader_interval_s) * NS)
+    schedule = Schedule(context.base + interval // 2, interval)
+    await drive(book, lambda: Wire(loop, info), probes, schedule, lambda k: k, GRACE_S)
 
 
 def lasting(context: Context) -> None:

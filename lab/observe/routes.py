@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from lab.observe.fresh import FreshSender
+from lab.observe.link import Answer
 from lab.observe.outcomes import Trouble
 from lab.observe.process import Context, Stop, now, ticks
 from lab.observe.rows import Rows
 from lab.observe.schedule import NS
 from lab.observe.sender import Operation, Session
-from lab.observe.wire import Answer, conninfo
+from lab.observe.wire import Wire, conninfo
 
 SQL = b"SELECT host(inet_server_addr())"
 
@@ -47,9 +48,9 @@ async def _run(context: Context) -> None:
     loop = asyncio.get_running_loop()
     stop = Stop(loop, context)
     rows = Rows(config.out, "routes", "probe")
-    sender = FreshSender(
-        loop, conninfo(config.router, "lab-router"), config.probes, Routes(rows, dict(config.addresses))
-    )
+    info = conninfo(config.router, "lab-router")
+    routes = Routes(rows, dict(config.addresses))
+    sender = FreshSender(loop, lambda: Wire(loop, info), config.probes, routes)
     interval = round(config.probes.router_interval_s * NS)
     cancel = ticks(
         loop,

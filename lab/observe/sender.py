@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lab.observe.config import Probes
+from lab.observe.link import Answer, Connect, Link
 from lab.observe.outcomes import NOT_SENT, Trouble
 from lab.observe.rows import event
 from lab.observe.schedule import NS
-from lab.observe.wire import Answer, Wire
 
 OVERDUE_NS = 100_000_000
 """An answer that is this late, with none to a later statement, puts the path in doubt."""
@@ -62,7 +62,7 @@ class Session:
 
     number: int
     opened: int
-    wire: Wire
+    wire: Link
 
 
 class Record(Protocol):
@@ -86,7 +86,7 @@ class Record(Protocol):
 class _Attempt:
     """A connection on its way; ``operation`` is the one that it was begun for, if any."""
 
-    wire: Wire
+    wire: Link
     begun: int
     operation: Operation | None
     through: bool = False
@@ -122,12 +122,12 @@ class Sender:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        info: bytes,
+        connect: Connect,
         probes: Probes,
         record: Record,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._loop, self._info, self._probes = loop, info, probes
+        self._loop, self._connect, self._probes = loop, connect, probes
         self._record, self._clock = record, clock
         self._idle: deque[Session] = deque()
         self._in_flight: dict[Operation, _InFlight] = {}
@@ -204,7 +204,7 @@ class Sender:
     # Connections
 
     def _begin(self, operation: Operation | None) -> None:
-        attempt = _Attempt(Wire(self._loop, self._info), self._clock(), operation)
+        attempt = _Attempt(self._connect(), self._clock(), operation)
         self._attempts[attempt] = None
         attempt.wire.connect(lambda: self._got_through(attempt), lambda trouble: self._lost(attempt, trouble))
 

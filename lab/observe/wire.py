@@ -13,24 +13,14 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 from psycopg import pq
 
 from lab.observe.config import Endpoint
+from lab.observe.link import Answer, Row
 from lab.observe.outcomes import Notice, Trouble, short
-
-Row = tuple[str | None, ...]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Rows as text, and the notices that came with them."""
-
-    rows: list[Row]
-    notices: tuple[Notice, ...]
 
 
 def conninfo(endpoint: Endpoint, application: str, options: str = "") -> bytes:
@@ -55,12 +45,7 @@ def conninfo(endpoint: Endpoint, application: str, options: str = "") -> bytes:
 
 
 class Wire:
-    """A connection; every method must be called in the loop's thread. Used for one thing at a time.
-
-    ``connect`` stops once the network let the connection through and calls ``on_open``; ``log_in`` goes
-    on to a usable session and calls ``on_ready``. Whatever goes wrong calls ``on_trouble`` once and
-    closes the connection, except an error of a statement that leaves the session usable (``alive``).
-    """
+    """A connection (``lab.observe.link.Link``)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, info: bytes) -> None:
         self._loop = loop
@@ -76,7 +61,6 @@ class Wire:
         self._done: Callable[[Answer], None] | None = None
         self._failed: Callable[[Trouble], None] | None = None
         self.on_closed: Callable[[Trouble], None] | None = None
-        """Called where the other end closes the session while nothing is asked of it."""
 
     @property
     def alive(self) -> bool:

@@ -8,46 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from lab.observe import outcomes
-from lab.observe.fresh import FreshSender
-from lab.observe.outcomes import Trouble
-from lab.observe.process import Context, Stop, now, ticks
-from lab.observe.rows import Rows
-from lab.observe.schedule import number, writers
-from lab.observe.sender import Operation, Sender, Session, session_closed
-from lab.observe.wire import Answer, conninfo
+from lab.observe.book import Book, drive
+from lab.observe.link import Answer
+from lab.observe.outcomes import Outcome, Trouble
+from lab.observe.process import Context, now
+from lab.observe.schedule import Schedule, number, writers
+from lab.observe.sender import Operation, Session
+from lab.observe.wire import Wire, conninfo
 
 GRACE_S = 1.5
 """How long answers are awaited after the last write was sent."""
 
 
-class Ledger:
+@dataclass
+class Ledger(Book):
     """Writes intents and outcomes. The intent is on its way to disk before the statement is sent."""
 
-    def __init__(
-        self,
-        rows: Rows,
-        events: Rows,
-        run: str,
-        endpoint: str,
-        addresses: Mapping[str, str],
-        fresh: bool,
-        trial: Callable[[], int],
-    ) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9._:-]+", run):
-            raise ValueError(f"run: letters, digits and . _ : - only, is {run!r}")
-        self._rows, self._events, self._run, self._endpoint = rows, events, run, endpoint
-        self._trial = trial
-        self._addresses, self._fresh = addresses, fresh
+    def __post_init__(self) -> None:
+        self.run = self.context.config.run
+        if not re.fullmatch(r"[A-Za-z0-9._:-]+", self.run):
+            raise ValueError(f"run: letters, digits and . _ : - only, is {self.run!r}")
+        super().__post_init__()
 
     def statement(self, operation: Operation, session: Session) -> bytes:
         return (
             f"INSERT INTO lab.ledger (run, trial, n, session) VALUES "
-            f"('{self._run}', {operation.trial}, {operation.n}, {session.number}) "
+            f"('{self.run}', {operation.trial}, {operation.n}, {session.number}) "
             f"RETURNING host(inet_server_addr())"
         ).encode()
 
@@ -62,73 +52,45 @@ class Ledger:
             outcomes.of_answer(answer.notices),
             told.sqlstate if told else None,
             outcomes.short(told.message) if told else None,
-            self._addresses.get(address or "", address),
+            self.node(address),
         )
 
     def troubled(self, operation: Operation, session: Session | None, trouble: Trouble) -> None:
         if session is None:
             self._intent(operation, None, None)
-        self._outcome(operation, outcomes.of_trouble(trouble), trouble.sqlstate, trouble.message, None)
+        self._outcome(operation, self.judge(trouble), trouble.sqlstate, trouble.message, None)
 
-    def closed(self, session: Session, trouble: Trouble) -> None:
-        self._events.write(session_closed(self._trial(), self._endpoint, session, trouble))
+    def judge(self, trouble: Trouble) -> Outcome:
+        return outcomes.of_trouble(trouble)
 
     def _intent(self, operation: Operation, session: Session | None, sent: int | None) -> None:
-        self._rows.write(
-            {
-                "k": "i",
-                "n": operation.n,
-                "trial": operation.trial,
-                "endpoint": self._endpoint,
-                "session": session.number if session else None,
-                "session_opened": session.opened if session else None,
-                "fresh": self._fresh,
-                "intended": operation.intended,
-                "sent": sent,
-            }
-        )
+        self.rows.write({"k": "i", "n": operation.n, **self.head(operation, session), "sent": sent})
 
     def _outcome(
         self, operation: Operation, outcome: str, state: str | None, message: str | None, server: str | None
     ) -> None:
         row: dict[str, Any] = {"k": "o", "n": operation.n, "done": now(), "outcome": outcome}
         row |= {"sqlstate": state, "message": message, "server": server}
-        self._rows.write(row)
+        self.rows.write(row)
+
+
+def turn(context: Context, intervals_s: tuple[float, float], fresh: bool) -> tuple[Schedule, Any]:
+    """When this one of two writers (lasting, fresh) writes, and the number of its k-th write."""
+    lasting, short_lived = writers(context.base, *intervals_s)
+    own, other = (short_lived, lasting) if fresh else (lasting, short_lived)
+    assert own is not None
+    return own, lambda k: number(own, other, k, first=not fresh)
 
 
 async def _run(context: Context, fresh: bool) -> None:
     config, probes = context.config, context.config.probes
     assert config.writer is not None
     loop = asyncio.get_running_loop()
-    stop = Stop(loop, context)
-    lasting, short_lived = writers(context.base, probes.writer_interval_s, probes.fresh_writer_interval_s)
-    own, other = (short_lived, lasting) if fresh else (lasting, short_lived)
-    assert own is not None
     name = "fresh" if fresh else "lasting"
-    rows, events = Rows(config.out, "writes", name), Rows(config.out, "events", f"writer-{name}")
-    ledger = Ledger(
-        rows, events, config.run, config.writer.name, config.addresses, fresh, lambda: context.trial
-    )
+    book = Ledger(context, "writes", name, config.writer.name, fresh)
     info = conninfo(config.writer, f"lab-writer-{name}")
-    sender: Sender | FreshSender
-    if fresh:
-        sender = FreshSender(loop, info, probes, ledger)
-    else:
-        sender = Sender(loop, info, probes, ledger)
-        sender.fill()
-
-    def write(k: int, intended: int) -> None:
-        sender.submit(Operation(number(own, other, k, first=not fresh), context.trial, intended))
-
-    cancel = ticks(loop, own.start, own.interval, write)
-    await stop.event.wait()
-    cancel()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(GRACE_S):
-            while sender.pending:
-                await asyncio.sleep(0.01)
-    sender.close()
-    rows.close()
+    own, numbers = turn(context, (probes.writer_interval_s, probes.fresh_writer_interval_s), fresh)
+    await drive(book, lambda: Wire(loop, info), probes, own, numbers, GRACE_S)
 
 
 def lasting(context: Context) -> None:

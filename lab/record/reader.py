@@ -163,10 +163,11 @@ class RecordReader:
         file = self.path / "audit" / f"{trial}-{node}.parquet"
         if not file.exists():
             raise RecordError(f"{self.path}: node {node} was not audited in trial {trial}")
-        try:
-            return pq.read_table(file)
-        except (pa.ArrowException, OSError) as error:
-            raise RecordError(f"{file} cannot be read: {error}") from error
+        return _audit(file)
+
+    def redis_audits(self) -> dict[str, pa.Table]:
+        """Redis node → what was found there of the whole run's list; empty where none was audited."""
+        return {file.stem: _audit(file) for file in sorted((self.path / "audit" / "redis").glob("*.parquet"))}
 
     def audits(self) -> list[tuple[int, str]]:
         """(trial, node) of every audit in the record."""
@@ -199,6 +200,13 @@ class RecordReader:
             return json.loads(text)
         except ValueError as error:
             raise RecordError(f"{self.path / relative} cannot be read: {error}") from error
+
+
+def _audit(file: Path) -> pa.Table:
+    try:
+        return pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise RecordError(f"{file} cannot be read: {error}") from error
 
 
 def _select(name: str, columns: Sequence[str] | None) -> pa.Schema:

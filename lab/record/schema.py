@@ -9,6 +9,7 @@
         <table>.parquet          what they become on close (the .jsonl goes)
         audit/<trial>-<node>.parquet   numbers of a trial (0: of no trial) found on a node by the audit
                                  that follows the last trial: n int64, copies int32
+        audit/redis/<node>.parquet     the same of the whole run's list in Redis
         audit/checksums.json     directly after that: node → {lsn, tables: {name: [rows, sum]}, skipped,
                                  bank: [promised, sum] or null, why}
         evidence/<node>-<UTC time>.txt   what a rewind kept: timeline, fork_lsn, end_lsn, beyond_bytes
@@ -18,8 +19,8 @@
 All times are int64 nanoseconds of the observer's monotonic clock, unless a name ends in ``_wall``.
 A time that is not known is null. ``trial`` counts from 1; 0 is outside any trial.
 
-A ledger line in ``writes.jsonl`` is an *intent* (k="i") or an *outcome* (k="o"), matched by n; the table
-``writes`` has one row a number, with outcome ``unknown`` where no outcome came.
+A ledger line in ``writes.jsonl`` or ``redis_writes.jsonl`` is an *intent* (k="i") or an *outcome* (k="o"),
+matched by n; the table has one row a number, with outcome ``unknown`` where no outcome came.
 """
 
 from __future__ import annotations
@@ -36,6 +37,27 @@ NS = 1_000_000_000
 _time = pa.int64()
 _text = pa.dictionary(pa.int32(), pa.string())
 
+_LEDGER = pa.schema(
+    [
+        ("n", pa.int64()),
+        ("trial", pa.int32()),
+        ("endpoint", _text),
+        ("session", pa.int64()),  # number of the session that carried it
+        ("session_opened", _time),  # when that session had been opened
+        ("fresh", pa.bool_()),  # true: a session opened for this write alone
+        ("intended", _time),
+        ("sent", _time),
+        ("done", _time),
+        ("outcome", _text),  # acknowledged, acknowledged_locally, failed, unknown
+        ("sqlstate", _text),  # of Redis: the first word of its error
+        ("message", _text),
+        ("server", _text),  # node that answered
+    ]
+)
+
+LEDGERS = ("writes", "redis_writes")
+"""Tables whose segments hold intents and outcomes."""
+
 TABLES: dict[str, pa.Schema] = {
     # What happened, and when. ``kind`` is one of EVENT_KINDS.
     "events": pa.schema(
@@ -50,23 +72,9 @@ TABLES: dict[str, pa.Schema] = {
         ]
     ),
     # The writer probe's ledger. One row a number.
-    "writes": pa.schema(
-        [
-            ("n", pa.int64()),
-            ("trial", pa.int32()),
-            ("endpoint", _text),
-            ("session", pa.int64()),  # number of the session that carried it
-            ("session_opened", _time),  # when that session had been opened
-            ("fresh", pa.bool_()),  # true: a session opened for this write alone
-            ("intended", _time),
-            ("sent", _time),
-            ("done", _time),
-            ("outcome", _text),  # acknowledged, acknowledged_locally, failed, unknown
-            ("sqlstate", _text),
-            ("message", _text),
-            ("server", _text),  # database node that answered
-        ]
-    ),
+    "writes": _LEDGER,
+    # The same of the Redis writer, whose numbers are its own.
+    "redis_writes": _LEDGER,
     # The reader probe.
     "reads": pa.schema(
         [
@@ -162,6 +170,8 @@ EVENT_KINDS: dict[str, str] = {
     "redundant": "every node streams again",
     "synchronous": "synchronous replication is in effect again",
     "audit": "detail: per node lsn, caught_up, rows",
+    "redis-audit": "detail: per Redis node role, offset, caught_up, rows, primary, why",
+    "redis-primary": "Sentinel names another primary than before (node); detail: was, sessions (who asked)",
     "leader-expired": "etcd deleted the leader key (lease ran out or it was released)",
     "leader-elected": "etcd got a leader key; detail: leader",
     "promoted": "first moment at which a node other than the old primary accepts writes (node)",

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lab.record.schema import TABLES
+from lab.record.schema import LEDGERS, TABLES
 
 BLOCK_BYTES = 8 * 1024 * 1024
 BATCH_ROWS = 100_000
@@ -34,12 +34,12 @@ def segments(run: Path, table: str) -> list[Path]:
 def read_batches(run: Path, table: str, on_bad: OnBad | None = None) -> Iterator[pa.RecordBatch]:
     """Every row of a table's segments, in batches of the table's schema.
 
-    Memory is bounded by one block (8 MiB of text) and, for ``writes``, by the intents whose outcome
-    has not come. Rows of ``writes`` come in the order of their outcomes, those without one last.
+    Memory is bounded by one block (8 MiB of text) and, for ledgers, by the intents whose outcome
+    has not come. Rows of ledgers come in the order of their outcomes, those without one last.
     """
     paths = segments(run, table)
-    if table == "writes":
-        yield from _ledger_batches(paths, on_bad)
+    if table in LEDGERS:
+        yield from _ledger_batches(paths, TABLES[table], on_bad)
         return
     for path in paths:
         if path.suffix == ".bin":
@@ -78,8 +78,9 @@ def _jsonl_batches(path: Path, schema: pa.Schema, on_bad: OnBad | None) -> Itera
             yield batch
 
 
-def _ledger_batches(paths: Iterable[Path], on_bad: OnBad | None) -> Iterator[pa.RecordBatch]:
-    schema = TABLES["writes"]
+def _ledger_batches(
+    paths: Iterable[Path], schema: pa.Schema, on_bad: OnBad | None
+) -> Iterator[pa.RecordBatch]:
     pending: dict[int, dict[str, Any]] = {}
     out: list[dict[str, Any]] = []
     for path in paths:

@@ -155,9 +155,16 @@ class RecordWriter:
 
     def audit(self, trial: int, node: str, numbers: pa.Table) -> None:
         """Record the numbers found on a node: columns ``n`` and ``copies``."""
-        target = self.path / "audit" / f"{trial}-{node}.parquet"
+        self._audit(Path("audit") / f"{trial}-{node}.parquet", numbers)
+
+    def audit_redis(self, node: str, numbers: pa.Table) -> None:
+        """The same of the whole run's list on a Redis node."""
+        self._audit(Path("audit") / "redis" / f"{node}.parquet", numbers)
+
+    def _audit(self, relative: Path, numbers: pa.Table) -> None:
+        target = self.path / relative
         try:
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_suffix(".part")
             pq.write_table(numbers.select(_AUDIT_SCHEMA.names).cast(_AUDIT_SCHEMA), part)
             part.replace(target)

@@ -19,15 +19,18 @@ WITHIN_S = 150.0
 _CSV = pa.schema([("trial", pa.int32()), ("n", pa.int64()), ("copies", pa.int32())])
 
 
-def parse_rows(data: bytes) -> pa.Table:
+_REDIS_CSV = pa.schema([("n", pa.int64()), ("copies", pa.int32())])
+
+
+def parse_rows(data: bytes, schema: pa.Schema = _CSV) -> pa.Table:
     """``trial,n,copies`` lines as a table. LabError where they are damaged."""
     if not data.strip():
-        return _CSV.empty_table()
+        return schema.empty_table()
     try:
         return pa_csv.read_csv(
             io.BytesIO(data),
-            read_options=pa_csv.ReadOptions(column_names=_CSV.names),
-            convert_options=pa_csv.ConvertOptions(column_types=_CSV),
+            read_options=pa_csv.ReadOptions(column_names=schema.names),
+            convert_options=pa_csv.ConvertOptions(column_types=schema),
         )
     except pa.ArrowException as error:
         raise LabError(f"the audit's rows cannot be read: {error}") from error
@@ -62,4 +65,22 @@ def audit(session: Session, trials: int) -> dict[str, Any]:
     # Directly after replay has caught up, and before anybody writes again.
     session.record.put("audit/checksums.json", json.dumps(checksums(session.lab), indent=1))
     keep_evidence(session.lab, session.record, session.started_wall())
+    return found
+
+
+def audit_redis(session: Session) -> dict[str, Any]:
+    """Read the Redis writer's list on every Redis node and record it; returns what the event says."""
+    found: dict[str, Any] = session.inside("redis", WITHIN_S)
+    for node, result in found.items():
+        if result["rows"] is None:
+            session.record.note(f"{node} was not audited: {result['why']}")
+            continue
+        table = parse_rows(session.observer.get(f"{session.base}/redis-{node}.csv"), _REDIS_CSV)
+        if table.num_rows != result["rows"]:
+            raise LabError(f"the audit of {node} is incomplete: {table.num_rows} of {result['rows']} rows")
+        session.record.audit_redis(node, table)
+        if not result["caught_up"]:
+            session.record.note(f"the audit of {node} is not of all it should hold: {result['why']}")
+    at, uncertainty = session.clock.now(), session.clock.uncertainty
+    session.record.event("redis-audit", at, source="observer", uncertainty=uncertainty, detail=found)
     return found

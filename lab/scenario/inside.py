@@ -9,6 +9,7 @@ Standard library and psycopg only. ``python inside.py <settings.json> <mode>``:
     audit       reads the ledger of ``run`` on every node once its replay has caught up with the primary;
                 writes ``<out>/audit-<node>.csv`` (trial,n,copies) and prints one JSON object: node →
                 {"lsn", "caught_up", "rows", "primary", "why"}
+    redis       the same of the Redis writer's list (``lab.observe.redis_audit``)
     statements  prints node → top statements by total time
     clock       prints monotonic and wall clock, ns
     trial       tells the observer's programs the number of the trial: ``trial <n> <token>`` to its clock port
@@ -196,6 +197,12 @@ def _timeline(connection: Any) -> int | None:
     return int(str(one(connection, "SELECT pg_walfile_name(pg_current_wal_lsn())"))[:8], 16)
 
 
+def redis(settings: dict[str, Any]) -> None:
+    from lab.observe.redis_audit import audit as audit_redis
+
+    sys.stdout.write(json.dumps(audit_redis(settings)) + "\n")
+
+
 def statements(settings: dict[str, Any]) -> None:
     import psycopg
 
@@ -225,7 +232,14 @@ def trial(settings: dict[str, Any]) -> None:
             sys.stdout.write(sock.recv(256).decode(errors="replace") + "\n")
 
 
-MODES = {"watch": watch, "audit": audit, "statements": statements, "clock": clock, "trial": trial}
+MODES = {
+    "watch": watch,
+    "audit": audit,
+    "redis": redis,
+    "statements": statements,
+    "clock": clock,
+    "trial": trial,
+}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.deploy.allocation import Allocation
 from lab.deploy.allocation import Endpoint as Place
-from lab.deploy.endpoints import POOLER_PORT, REDIS_PORT, endpoints
+from lab.deploy.endpoints import POOLER_PORT, REDIS_PORT, SENTINEL_SERVICE, endpoints
 from lab.deploy.secret_names import MONITOR, PROBE
 from lab.errors import UsageError
 from lab.faults import find
@@ -199,9 +199,20 @@ def observer_config(
         place = places[name]
         return Http(node=place.node, url=f"http://{place.address}:{place.port}{path}", host=place.host)
 
+    def redis(place: Place, node: str | None = None) -> Redis:
+        return Redis(
+            node=node or place.node,
+            host=place.host,
+            address=place.address,
+            port=place.port,
+            password_file=passwords["redis"],
+            tls=topology.tls.enabled,
+        )
+
     nodes = [node.name for node in topology.postgres.nodes]
     patroni = topology.postgres.high_availability == "patroni"
     cache = topology.cache.nodes if topology.cache else ()
+    sentinels = topology.cache.sentinels if topology.cache else ()
     return Config(
         run=run,
         out=out,
@@ -225,17 +236,10 @@ def observer_config(
         patroni=tuple(http(f"{name}.patroni") for name in nodes) if patroni else (),
         etcd=tuple(http(f"{member.name}.client") for member in topology.etcd),
         haproxy=tuple(http(f"{router.name}.stats", "/stats;csv") for router in topology.routers),
-        redis=tuple(
-            Redis(
-                node=member.name,
-                host=f"{member.name}.control",
-                address=control(member.name, REDIS_PORT).address,
-                port=REDIS_PORT,
-                password_file=passwords["redis"],
-                tls=topology.tls.enabled,
-            )
-            for member in cache
-        ),
+        redis=tuple(redis(control(member.name, REDIS_PORT)) for member in cache),
+        redis_clients=tuple(redis(places[f"{member.name}.redis"], member.name) for member in cache),
+        sentinels=tuple(redis(places[f"{member.name}.sentinel"]) for member in sentinels),
+        sentinel_service=SENTINEL_SERVICE,
         scope=scope,
         namespace=namespace,
         addresses={

@@ -23,7 +23,7 @@ from lab.errors import LabError
 from lab.record.schema import TABLES
 from lab.record.writer import RecordWriter
 
-_FILE = re.compile(r"^(?P<table>[a-z]+)(?:[-.](?P<part>[A-Za-z0-9_.-]+?))?\.(?P<kind>jsonl|bin)$")
+_FILE = re.compile(r"^(?P<table>[a-z_]+)(?:[-.](?P<part>[A-Za-z0-9_.-]+?))?\.(?P<kind>jsonl|bin)$")
 
 AGENT_SOURCE = Path(lab_package.__file__).parent / "observe" / "agent.sh"
 

@@ -25,7 +25,7 @@ from lab.faults import find
 from lab.record.schema import NS
 from lab.record.writer import RecordWriter
 from lab.scenario import facts
-from lab.scenario.audit import audit
+from lab.scenario.audit import audit, audit_redis
 from lab.scenario.journal import Journal, heal_all, hold
 from lab.scenario.loader import check_overrides, dump_scenario
 from lab.scenario.models import Scenario
@@ -223,6 +223,10 @@ def _finish(session: Session, trials: int, started_wall: float, progress: Progre
     for node, result in found.items():
         if not result["caught_up"]:
             progress.say(f"audit of {node}: {result['why']}", "yellow")
+    if session.observe.sentinels:
+        for node, result in audit_redis(session).items():
+            if not result["caught_up"]:
+                progress.say(f"audit of {node}: {result['why']}", "yellow")
     progress.phase("collecting statements and logs")
     with contextlib.suppress(LabError):
         record.put("statements.json", json.dumps(session.inside("statements", 30), indent=1))

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import lab as lab_package
-from lab.deploy.endpoints import CLOCK_PORT, endpoints
+from lab.deploy.endpoints import CLOCK_PORT, REDIS_PORT, endpoints
 from lab.deploy.secret_names import MONITOR, PROBE
 from lab.driver import Lab
 from lab.errors import LabError
 from lab.load import LoadSpec, start_load
 from lab.observe.config import Config
+from lab.observe.redis_writer import key_of
 from lab.record.schema import NS, ClockOffset
 from lab.record.writer import RecordWriter
 from lab.scenario import facts
@@ -139,10 +140,15 @@ class Session:
             direct, patroni = places[f"{node.name}.direct"], places.get(f"{node.name}.patroni")
             url = f"http://{patroni.address}:{patroni.port}" if patroni else ""
             nodes.append({"name": node.name, "host": direct.host, "port": direct.port, "patroni": url})
+        # The audit goes over the control network, which no fault touches and no proxy slows.
+        cache = topology.cache.nodes if topology.cache else ()
+        redis = [{"name": one.name, "host": f"{one.name}.control", "port": REDIS_PORT} for one in cache]
         return {
             "run": self.run,
             "out": self.base,
             "nodes": nodes,
+            "redis": redis,
+            "redis_key": key_of(self.run),
             "database": topology.postgres.database,
             "tls": topology.tls.enabled,
             "passwords": self._passwords(),
@@ -306,7 +312,7 @@ class Session:
 
     def inside(self, mode: str, timeout_s: float) -> Any:
         """Run ``inside.py`` in the observer; the JSON that it printed."""
-        done = self.observer.run(self._inside_words(mode), timeout_s=timeout_s)
+        done = self.observer.run(self._inside_words(mode), env={"PYTHONPATH": CODE}, timeout_s=timeout_s)
         try:
             return json.loads(done.stdout)
         except ValueError as error:

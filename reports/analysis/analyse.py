@@ -26,6 +26,7 @@ from reports.analysis import (
 from reports.analysis.breakdown import breakdown, milestones, new_leader
 from reports.analysis.metrics import Metrics
 from reports.analysis.model import Analysis, Ledger, Outage, Reason, Span, Trial
+from reports.analysis.redis_writes import redis_writes
 from reports.analysis.source import Event, Source
 from reports.analysis.split_brain import split_brain
 
@@ -77,6 +78,7 @@ def measure(record: RecordReader) -> Analysis:
         standstill=progress.standstill(
             record, ops, read_ops, source.trials, (begin, first_fault), finish, slow_ns
         ),
+        redis=redis_writes(source, clock_s),
         load=load,
         pools=pooling.pools(
             metrics,
@@ -132,11 +134,9 @@ def _trial(source: Source, k: int, clock_s: float | None) -> Trial:
     window_end = int(window["t"]) if window else None
     until = window_end if window_end is not None else end
 
-    # Writes before a trial carry trial 0, and can be lost by its fault: they are accounted for with it.
     since_last = max((int(source.trials[j][-1]["t"]) for j in source.trials if j < k), default=0)
-    writes, reads = source.writes, source.reads
-    before = (writes.trial <= 0) & (writes.intended >= since_last) & (writes.intended < end)
-    writes = writes.take((writes.trial == k) | before)
+    reads = source.reads
+    writes = source.writes.take(source.mine(source.writes, k))
     reads = reads.take((reads.intended >= since_last) & (reads.intended < end))
     old = (source.primary_at(effect) if effect is not None else None) or (took["node"] if took else None)
     elected, leader = new_leader(events, effect, until) if effect is not None else (None, None)
@@ -167,10 +167,10 @@ def _trial(source: Source, k: int, clock_s: float | None) -> Trial:
         around = took["uncertainty"] or 0 if took else 0
         write = rto.outage(ops, effect, until, slow_ns, around)
         new = rto.outage(rto.new_sessions(ops, effect), effect, until, slow_ns)
-        opened = rto.open_sessions(ops, effect, until, slow_ns, _closed(events, effect, reader=False))
+        opened = rto.open_sessions(ops, effect, until, slow_ns, rto.closed(events, effect, "writer"))
         read = rto.outage(read_ops, effect, until, slow_ns, around)
         read_new = rto.outage(rto.new_sessions(read_ops, effect), effect, until, slow_ns)
-        closed = _closed(events, effect, reader=True)
+        closed = rto.closed(events, effect, "reader")
         read_open = rto.open_sessions(read_ops, effect, until, slow_ns, closed)
         parts = None
         if write.seconds is not None:
@@ -180,9 +180,8 @@ def _trial(source: Source, k: int, clock_s: float | None) -> Trial:
     broken = faults.injected(events, manifest.fault, source.start)
     uncertainty = (took["uncertainty"] or 0) / NS + (clock_s or 0.0) if took else None
     predicted = manifest.predicted.get("worst")
-    calm_since = source.steady[0][0] if k == 1 and source.steady else start
     void, blurred = validity.trial_reasons(
-        events, writes, start, effect, window_end, calm_since, uncertainty, predicted
+        events, writes, start, effect, window_end, source.calm_since(k), uncertainty, predicted
     )
     since = source.start
 
@@ -242,18 +241,6 @@ def _trial(source: Source, k: int, clock_s: float | None) -> Trial:
         invalid=(*void, *blurred),
         void=void,
     )
-
-
-def _closed(events: Sequence[Event], effect: int, *, reader: bool) -> dict[int, int]:
-    """Sessions of one probe that were open before the effect and were closed while idle → when."""
-    closed = {}
-    for event in events:
-        detail = event["detail"]
-        if event["kind"] != "session-closed" or detail["session_opened"] >= effect:
-            continue
-        if detail["endpoint"].endswith((".reader", ".read")) == reader:
-            closed[int(detail["session"])] = int(event["t"])
-    return closed
 
 
 def _number(event: Event | None, key: str) -> float | None:

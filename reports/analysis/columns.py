@@ -141,9 +141,9 @@ class Routes:
     server: Text
 
 
-def read_writes(record: RecordReader) -> Writes:
-    """The ledger of a record."""
-    t = record.table("writes")
+def read_writes(record: RecordReader, table: str = "writes") -> Writes:
+    """A ledger of a record."""
+    t = record.table(table)
     intended = integers(t["intended"])
     writes = Writes(
         integers(t["n"]),

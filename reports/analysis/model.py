@@ -255,6 +255,38 @@ class Trial(Value):
     """Those of ``invalid`` for which nothing of the trial counts, its ledger and split brain neither."""
 
 
+class RedisTrial(Value):
+    """What clients of Redis saw in one trial (``redis_writes.py``)."""
+
+    trial: int
+    hit: tuple[str, ...]
+    """Redis servers and Sentinels that a fault hit."""
+    old_primary: str | None
+    """The primary before Sentinel named another one; None where none was named."""
+    new_primary: str | None
+    announced_s: float | None
+    """Effect → a Sentinel names another primary."""
+    write: Outage
+    write_new: Outage
+    write_open: OpenSessions
+    ledger: Ledger
+    exposed: int
+    """Writes that the old primary acknowledged and that were sent after another one was named."""
+    said: tuple[str, ...] = ()
+    """Lines of the Sentinels' logs: file, line, seconds after the effect."""
+    invalid: tuple[str, ...] = ()
+    void: tuple[str, ...] = ()
+
+
+class RedisWrites(Value):
+    """The Redis writer's account of the run."""
+
+    trials: tuple[RedisTrial, ...]
+    ledger: Ledger
+    lost_by_second: dict[int, int] = Field(default_factory=dict)
+    """Second of the run → writes intended in it that are lost."""
+
+
 class Span(Value):
     """A stretch of time to shade: ``steady``, ``outage`` (effect → recovery), ``window``, ``heal``."""
 
@@ -451,6 +483,8 @@ class Analysis(Value):
     freshness: Freshness = Freshness()
     standstill: tuple[Standstill, ...] = ()
     """One a trial that was healed."""
+    redis: RedisWrites | None = None
+    """None where nobody wrote to Redis."""
     load: Load = Load()
     pools: tuple[Pool, ...] = ()
     usage: tuple[Usage, ...] = ()

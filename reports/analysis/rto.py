@@ -23,15 +23,19 @@ the figure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lab.record.schema import NS
 from reports.analysis.columns import MISSING, Bools, Ints, Reads, Writes
 from reports.analysis.model import OpenSessions, Outage
+
+Probe = Literal["writer", "reader", "redis"]
+REDIS_ENDPOINT = "sentinel"
+"""What the Redis writer's rows have as endpoint."""
 
 GAVE_UP = "no answer in time"
 """The message of an operation that the probe itself gave up."""
@@ -169,7 +173,8 @@ def open_sessions(
 
     Args:
         closed: session → when the other end closed it while it was idle. No operation shows that, but its
-            client was told: such a session counts as *broken*, settled at that moment.
+            client was told: such a session counts as *broken*, settled at that moment, even if its last
+            acknowledgement was lost.
     """
     closed = {session: at for session, at in (closed or {}).items() if effect <= at <= window_end}
     ops = looked_at(ops, effect, window_end, slow_ns)
@@ -186,9 +191,9 @@ def open_sessions(
         kind, at = _settle(ops, bad, int(begin), int(end))
         if at is not None and at > window_end:
             kind, at = "stuck", None
-        if kind == "untouched":
-            at = closed.pop(int(ops.session[begin]), None)
-            kind = "untouched" if at is None else "broken"
+        if kind == "untouched" or (kind == "stuck" and ops.lost[int(end) - 1]):
+            told = closed.pop(int(ops.session[begin]), None)
+            kind, at = (kind, at) if told is None else ("broken", told)
         counts[kind] += 1
         if at is not None:
             settled.append(at)
@@ -207,6 +212,24 @@ def open_sessions(
     if not settled:
         return OpenSessions(state="no outage", why="no operation of an open session was bad", **common)
     return OpenSessions(state="recovered", seconds=max(0.0, (max(settled) - effect) / NS), **common)
+
+
+def closed(events: Sequence[Mapping[str, Any]], effect: int, probe: Probe) -> dict[int, int]:
+    """Sessions of one probe that were open before the effect and were closed while idle → when, ns."""
+    found = {}
+    for event in events:
+        detail = event["detail"]
+        if event["kind"] != "session-closed" or detail["session_opened"] >= effect:
+            continue
+        if _probe_of(detail["endpoint"]) == probe:
+            found[int(detail["session"])] = int(event["t"])
+    return found
+
+
+def _probe_of(endpoint: str) -> Probe:
+    if endpoint == REDIS_ENDPOINT:
+        return "redis"
+    return "reader" if endpoint.endswith((".reader", ".read")) else "writer"
 
 
 def _settle(ops: Operations, bad: Bools, begin: int, end: int) -> tuple[str, int | None]:

@@ -14,6 +14,7 @@ from lab.record.reader import RecordReader
 from lab.record.schema import NS
 from reports.analysis import ledger
 from reports.analysis.columns import (
+    Bools,
     Nodes,
     Reads,
     Routes,
@@ -179,6 +180,22 @@ class Source:
         audit = max((int(e["t"]) for e in self.timed if e["kind"] == "audit"), default=None)
         ended = next((int(e["t"]) for e in self.timed if e["kind"] == "load-end"), None)
         return ended if ended is not None and audit is not None and audit >= ended else None
+
+    def mine(self, writes: Writes, k: int) -> Bools:
+        """The writes that a trial accounts for: its own, and those between the trial before and it.
+
+        Writes before a trial carry trial 0, and can be lost by its fault.
+        """
+        since = max((int(self.trials[j][-1]["t"]) for j in self.trials if j < k), default=0)
+        end = int(self.trials[k][-1]["t"])
+        mine: Bools = (writes.trial == k) | (
+            (writes.trial <= 0) & (writes.intended >= since) & (writes.intended < end)
+        )
+        return mine
+
+    def calm_since(self, k: int) -> int:
+        """When the steady state before a trial's fault began: the load's for the first, else its own."""
+        return self.steady[0][0] if k == 1 and self.steady else int(self.trials[k][0]["t"])
 
     def fault_begin(self, events: Sequence[Event]) -> int | None:
         return next((int(e["t"]) for e in events if e["kind"] == "fault-begin"), None)

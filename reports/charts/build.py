@@ -53,6 +53,7 @@ def scene(record: Record, analysis: Analysis, verdicts: Sequence[Verdict] = ()) 
         outages=_outages(analysis, verdicts),
         lines=_lines(analysis),
         colour=fault_colour(analysis.manifest.fault),
+        redis_lost=analysis.redis.lost_by_second if analysis.redis else {},
     )
 
 
@@ -112,19 +113,26 @@ def _lines(analysis: Analysis) -> tuple[Line, ...]:
         ("writes, new sessions", "write_new"),
         ("reads", "read"),
     )
-    lines = []
-    for name, field in kinds:
-        of = [getattr(trial, field) for trial in analysis.trials]
-        if any(outage.state != "no data" for outage in of):
-            lines.append(
-                Line(
-                    name,
-                    tuple(outage.seconds for outage in of),
-                    none=sum(outage.state == "no outage" for outage in of),
-                    beyond=sum(outage.state == "not recovered" for outage in of),
-                )
-            )
-    return tuple(lines)
+    lines = [_line(name, [getattr(trial, field) for trial in analysis.trials]) for name, field in kinds]
+    if analysis.redis is not None and any(trial.hit for trial in analysis.redis.trials):
+        of = analysis.redis.trials
+        lines += [
+            _line("Redis writes, sessions open before", [trial.write_open for trial in of]),
+            _line("Redis writes, new sessions", [trial.write_new for trial in of]),
+        ]
+    return tuple(line for line in lines if line is not None)
+
+
+def _line(name: str, of: Sequence[Outage | OpenSessions]) -> Line | None:
+    """None where no trial has data of this kind."""
+    if all(outage.state == "no data" for outage in of):
+        return None
+    return Line(
+        name,
+        tuple(outage.seconds for outage in of),
+        none=sum(outage.state == "no outage" for outage in of),
+        beyond=sum(outage.state == "not recovered" for outage in of),
+    )
 
 
 def draw_all(of: Scene) -> list[Drawn]:

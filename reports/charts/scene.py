@@ -97,6 +97,8 @@ class Scene:
     """Outages by kind of session (``reports.charts.sessions.Line``)."""
     colour: str = style.RED
     """The fault's colour."""
+    redis_lost: Mapping[int, int] = field(default_factory=dict)
+    """Second of the run → writes to Redis that were acknowledged in it and are gone."""
     _tables: dict[str, pa.Table] = field(default_factory=dict)
 
     def table(self, name: str) -> pa.Table:

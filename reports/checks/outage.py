@@ -7,7 +7,8 @@ None and ``detail.no_outage`` says so. A trial that did not recover makes the fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from lab.record.reader import RecordReader
 from reports.analysis.model import Analysis, OpenSessions, Outage, Trial
@@ -35,20 +36,26 @@ def _finding(
     if (empty := no_valid_trial(analysis, metric, "s")) is not None:
         return empty
     valid, invalid = split(analysis)
+    left_out = f"left out: {invalid_text(invalid)}" if invalid else ""
     seen = {trial.trial: pick(trial) for trial in valid}
+    detail = {"invalid_trials": len(invalid), "slow_after_s": analysis.manifest.slow_after_s}
+    return of_outages(metric, table, seen, left_out, detail)
+
+
+def of_outages(
+    metric: str,
+    table: str,
+    seen: Mapping[int, Outage | OpenSessions],
+    left_out: str,
+    detail: Mapping[str, Any],
+) -> Finding:
+    """The finding of one kind of client's outages; ``seen``: by trial, at least one."""
     blind = [k for k, one in seen.items() if one.state == "no data"]
     stuck = {k: one for k, one in seen.items() if one.state == "not recovered"}
     calm = [k for k, one in seen.items() if one.state == "no outage"]
     samples = [one.seconds for one in seen.values() if one.seconds is not None]
-    detail = {
-        "trials": len(valid),
-        "no_outage": len(calm),
-        "not_recovered": len(stuck),
-        "invalid_trials": len(invalid),
-        "slow_after_s": analysis.manifest.slow_after_s,
-    }
-    left_out = f"left out: {invalid_text(invalid)}" if invalid else ""
-    if len(blind) == len(valid):
+    detail = {"trials": len(seen), "no_outage": len(calm), "not_recovered": len(stuck), **detail}
+    if len(blind) == len(seen):
         return nothing(metric, "s", "not run", seen[blind[0]].why, **detail)
     if stuck:
         bounds = [one.at_least for one in stuck.values() if one.at_least is not None]

@@ -110,3 +110,22 @@ def test_tls_older_than_the_topology_says_is_refused(lab_risk_prod: DockerLab, e
     with pytest.raises((ssl.SSLError, ConnectionResetError)):
         negotiated(port, ssl.TLSVersion.TLSv1_1)
     assert negotiated(port, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+
+
+def test_a_redis_primary_without_its_replica_loses_what_it_acknowledges(
+    lab_risk_prod: DockerLab, tmp_path: Path
+) -> None:
+    story = load_scenario("redis-primary-isolated", ["settle=3", "trials=1", "recovery.window=40"])
+    done = run_scenario(lab_risk_prod, story, seed=5, runs_dir=tmp_path / "runs")
+    analysis = analyse(done.path)
+    assert analysis.redis is not None
+    (trial,) = analysis.redis.trials
+    assert trial.ledger.complete, trial.ledger.why
+    assert trial.exposed > 0
+    lost = analysis.finding("redis.lost_writes")
+    assert lost is not None
+    assert lost.status is None
+    assert lost.value is not None
+    assert lost.value >= trial.exposed, "every exposed write is lost: replication had been cut before"
+    # The database has no part in it.
+    assert analysis.ledger.lost == 0

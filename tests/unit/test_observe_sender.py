@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from lab.observe import sender as module
 from lab.observe.config import Probes
+from lab.observe.link import Answer
 from lab.observe.outcomes import Trouble
 from lab.observe.sender import Operation, Sender, Session
-from lab.observe.wire import Answer
 
 PROBES = Probes(sessions=3, max_in_flight=5, connect_timeout_s=0.4, answer_timeout_s=0.6)
 
@@ -28,7 +27,7 @@ class Net:
 class PaperWire:
     net: Net
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, info: bytes) -> None:  # noqa: ARG002
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.alive = loop, True
         self.on_closed: Callable[[Trouble], None] | None = None
         self.net.wires.append(self)
@@ -90,10 +89,10 @@ def play(
 ) -> tuple[Net, Book]:
     net, book = Net(), Book()
     monkeypatch.setattr(PaperWire, "net", net, raising=False)
-    monkeypatch.setattr(module, "Wire", PaperWire)
 
     async def run() -> None:
-        sender = Sender(asyncio.get_running_loop(), b"", PROBES, book)
+        loop = asyncio.get_running_loop()
+        sender = Sender(loop, lambda: PaperWire(loop), PROBES, book)
         sender.fill()
         await asyncio.sleep(0.25)
         assert sender.idle == 3
