@@ -22,7 +22,9 @@ from lab.load_view import LiveView, summarise, summary_table
 from lab.record.reader import RecordReader
 from lab.record.schema import Anchor, ClockOffset
 from lab.record.writer import RecordWriter
+from lab.scenario.journal import heal_all, hold
 from lab.scenario.remote import Follower, Program, fetch_rest
+from lab.scenario.session import announce_run
 
 POLL_S = 0.25
 ENDED_EVERY_S = 1.0
@@ -66,14 +68,29 @@ def run_load(lab: Lab, spec: LoadSpec, runs: Path, *, quiet: bool = False) -> di
 
     Raises:
         UsageError: the spec does not fit the lab.
-        LabError: the load could not run.
+        LabError: the load could not run, or another run uses the lab.
     """
-    node = lab.nodes[lab.topology.clients[0].name]
     load_config(lab, spec, "load", "/run/lab/load")  # a spec that does not fit leaves no record behind
-    writer = RecordWriter.create(
-        runs, "load", topology=lab.topology.name, lab=lab.name, seed=spec.seed, trials_asked=0,
-        load={**vars(spec)}, scale=lab.allocation.scale,
-    )  # fmt: skip
+    with hold(lab) as journal:
+        for told in heal_all(lab, journal):
+            terminal.warn(f"left behind by a killed run, now undone: {told}")
+        entries: list[int] = []
+        writer = RecordWriter.create(
+            runs, "load", topology=lab.topology.name, lab=lab.name, seed=spec.seed, trials_asked=0,
+            load={**vars(spec)}, scale=lab.allocation.scale,
+            announce=lambda path: entries.append(announce_run(lab, journal, path)),
+        )  # fmt: skip
+        document = _run(lab, spec, writer, quiet=quiet)
+        journal.done(entries[0])
+        journal.clear()
+    if not quiet:
+        _print(document, writer.path)
+    return document
+
+
+def _run(lab: Lab, spec: LoadSpec, writer: RecordWriter, *, quiet: bool) -> dict[str, Any]:
+    """The load itself, into its record, which is closed in the end."""
+    node = lab.nodes[lab.topology.clients[0].name]
     writer.put("topology.yaml", json.dumps(lab.topology.model_dump(mode="json"), indent=1))
     for path, text in lab.rendered().items():
         writer.put(f"rendered/{path}", text)
@@ -105,8 +122,6 @@ def run_load(lab: Lab, spec: LoadSpec, runs: Path, *, quiet: bool = False) -> di
     writer.close("interrupted" if interrupted else "closed")
     document = _document(writer, spec, handle, result.detail)
     writer.put("load.json", json.dumps(document, indent=1))
-    if not quiet:
-        _print(document, writer.path)
     return document
 
 

@@ -205,8 +205,8 @@ def experiment(
     with hold(lab) as journal, sigterm_interrupts():
         for told in heal_all(lab, journal):
             progress.say(f"left behind by a killed run, now undone: {told}", "yellow")
-        session = Session(lab, plan, open_record(lab, plan, runs_dir, command))
-        entry = journal.begin("run", record=str(session.record.path.resolve()), remote=session.remote())
+        record, entry = open_record(lab, plan, runs_dir, command, journal)
+        session = Session(lab, plan, record)
         try:
             _begin(session, progress)
             yield Experiment(session, journal, progress)

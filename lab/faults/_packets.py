@@ -83,6 +83,8 @@ keep)
   ;;
 mend) release; mend || { echo "rules of $chain are still there" >&2; exit 1; } ;;
 seen) $ipt -w -S | grep -c -- "$chain"; true ;;
+kept) { read -r pid <"$pidfile" && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q -- "$chain"; } 2>/dev/null
+  echo $((!$?)) ;;
 esac
 """
 """What runs on the node; its words: mode, name of the chains, and what the mode needs."""
@@ -350,6 +352,17 @@ class Partition:
                 return Evidence(True, f"{where}: {', then '.join(seen)}")
             time.sleep(0.1)
         return Evidence(False, f"{node} does not come and go: {', then '.join(seen) or 'nothing was seen'}")
+
+    def reapply(self, lab: Lab, effect: Effect) -> bool:
+        """Put the rules back where the node was started anew meanwhile: they went with its network namespace.
+
+        True where they had gone. A cut that comes and goes has none half of the time: there its keeper tells.
+        """
+        node, chain = str(effect.node), effect.heal["chain"]
+        if not _runs(lab, node) or filter_script(lab, node, "kept", chain) != "0":
+            return False
+        self.inject(lab, node, effect.heal)
+        return True
 
     def heal(self, lab: Lab, instructions: Instructions) -> None:
         """Take the rules away. A node that does not run has none: they go with its network namespace."""

@@ -157,6 +157,7 @@ EVENT_KINDS: dict[str, str] = {
     "stories have several steps: targets (list), kind, moves_leader (yes, no, maybe; there), step, for (s)",
     "fault-effect": "the fault took effect (node, uncertainty), one event a node; detail: fault, step",
     "fault-verified": "an independent look found it in effect; detail: how",
+    "fault-again": "put back, since healing another fault had started its node anew; detail: fault, step",
     "fault-absent": "an independent look did not find it: the trial is invalid; detail: how",
     "condition": "a condition that a step waited for came true; detail: step, condition, how",
     "step-failed": "a step did not come about in its time, and none after it; detail: step, why",

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -45,11 +45,14 @@ class RecordWriter:
         lab: str,
         seed: int,
         trials_asked: int,
+        announce: Callable[[Path], None] = lambda _path: None,
         **fields: Any,
     ) -> RecordWriter:
         """Make the folder ``<UTC time>-<scenario>`` and point ``latest`` to it.
 
-        ``fields`` are further fields of the manifest. LabError where the folder cannot be made.
+        ``announce`` is called with the folder before it holds a manifest that says *running*, so that whoever
+        comes after a killed runner knows what to close. ``fields`` are further fields of the manifest.
+        LabError where the folder cannot be made.
         """
         now = datetime.now(UTC)
         stem = f"{now:%Y%m%dT%H%M%SZ}-{scenario}"
@@ -58,6 +61,7 @@ class RecordWriter:
             path, name = _make_folder(runs_dir, stem)
         except OSError as error:
             raise _failure(error, runs_dir) from error
+        announce(path)
         manifest = Manifest(
             run=name,
             state="running",

@@ -32,7 +32,7 @@ from lab.scenario.models import Scenario
 from lab.scenario.needs import unmet
 from lab.scenario.plan import Plan, estimate_s, load_summary, make_plan
 from lab.scenario.progress import Progress
-from lab.scenario.session import Session
+from lab.scenario.session import Session, announce_run
 from lab.scenario.story import POLL_S
 from lab.scenario.targets import candidates
 from lab.scenario.trial import run_trial, settle
@@ -73,11 +73,11 @@ def run_scenario(
             progress.say(f"left behind by a killed run, now undone: {told}", "yellow")
         progress.phase("asking what the machine can do")
         why = cannot(lab, scenario)
-        record = open_record(lab, plan, runs_dir, command)
+        record, entry = open_record(lab, plan, runs_dir, command, journal)
         if why:
+            journal.done(entry)
             return _not_run(record, why, progress)
         session = Session(lab, plan, record)
-        entry = journal.begin("run", record=str(record.path.resolve()), remote=session.remote())
         try:
             trials = _run(session, journal, progress)
         except BaseException as error:
@@ -109,7 +109,11 @@ def _not_run(record: RecordWriter, why: str, progress: Progress) -> Done:
     return Done(record.path, 0)
 
 
-def open_record(lab: Lab, plan: Plan, runs_dir: Path, command: str) -> RecordWriter:
+def open_record(
+    lab: Lab, plan: Plan, runs_dir: Path, command: str, journal: Journal
+) -> tuple[RecordWriter, int]:
+    """A new record, and its entry of the journal, which is written first."""
+    entries: list[int] = []
     topology, allocation, scenario = lab.topology, lab.allocation, plan.scenario
     record = RecordWriter.create(
         runs_dir,
@@ -118,6 +122,7 @@ def open_record(lab: Lab, plan: Plan, runs_dir: Path, command: str) -> RecordWri
         lab=lab.name,
         seed=plan.seed,
         trials_asked=plan.trials,
+        announce=lambda path: entries.append(announce_run(lab, journal, path)),
         fault=scenario.step.fault if scenario.step else None,
         faults=[step.fault for _, step in scenario.faults],
         command=command,
@@ -139,7 +144,7 @@ def open_record(lab: Lab, plan: Plan, runs_dir: Path, command: str) -> RecordWri
     dumped = yaml.safe_dump(topology.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     record.put("topology.yaml", dumped)
     record.put("scenario.yaml", dump_scenario(scenario))
-    return record
+    return record, entries[0]
 
 
 def _run(session: Session, journal: Journal, progress: Progress) -> int:

@@ -25,6 +25,7 @@ from lab.record.writer import RecordWriter
 from lab.scenario import facts
 from lab.scenario.clock import ObserverClock, tell, udp
 from lab.scenario.cluster import Watch
+from lab.scenario.journal import Journal
 from lab.scenario.live import LiveWrites
 from lab.scenario.plan import Plan, observer_config
 from lab.scenario.remote import Follower, Program, fetch_rest, start_agents, stop, stop_agents
@@ -49,10 +50,7 @@ class Session:
         self.token = secrets.token_hex(8)
         self.observer = lab.nodes[lab.topology.observer.name]
         self.client = lab.nodes[lab.topology.clients[0].name]
-        self.programs = (
-            Program(self.observer.name, f"{self.base}/observe", "observer"),
-            Program(self.client.name, f"{self.base}/load", "client"),
-        )
+        self.programs = programs_of(lab, self.run)
         self.live = LiveWrites(plan.scenario.slow_after)
         self.followers: list[Follower] = []
         self.clock: ObserverClock
@@ -317,6 +315,21 @@ class Session:
             return json.loads(done.stdout)
         except ValueError as error:
             raise LabError(f"the observer's {mode} gave no answer: {done.stderr.strip()[-300:]}") from error
+
+
+def programs_of(lab: Lab, run: str) -> tuple[Program, Program]:
+    """The observer and the load of a run."""
+    base = f"/run/lab/{run}"
+    return (
+        Program(lab.topology.observer.name, f"{base}/observe", "observer"),
+        Program(lab.topology.clients[0].name, f"{base}/load", "client"),
+    )
+
+
+def announce_run(lab: Lab, journal: Journal, path: Path) -> int:
+    """Note a run in the journal before its record exists: what to stop, fetch and close should we die."""
+    remote = [asdict(program) for program in programs_of(lab, path.name)]
+    return journal.begin("run", record=str(path.resolve()), remote=remote)
 
 
 def _init(package: Path) -> bytes:

@@ -6,10 +6,11 @@ that a fault is healed on time and an assertion is looked at while another fault
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import TypeVar
@@ -51,6 +52,10 @@ class Hit:
     due: int | None = None
     """When it is to be healed: ns of the observer's clock; None: after the window."""
     healing: Future[None] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the fault is healed, or put back."""
+    over: bool = False
+    """It is being healed, and must not be put back any more."""
 
 
 @dataclass
@@ -284,9 +289,12 @@ class Story:
         how = ""
         for attempt in range(HEAL_ATTEMPTS):
             try:
-                hit.fault.heal(self.session.lab, instructions)
+                with hit.lock:
+                    hit.over = True
+                    hit.fault.heal(self.session.lab, instructions)
                 if attempt == 0:
                     self._event("heal-end", node=node, detail={"step": hit.step})
+                self._reapply(hit)
                 evidence = hit.fault.verify_healed(self.session.lab, instructions)
             except LabError as error:
                 how = str(error)
@@ -298,6 +306,23 @@ class Story:
                 self._event("heal-verified", node=node, detail={"how": how, "step": hit.step})
                 return
         raise LabError(f"{hit.fault.name} on {hit.node} could not be healed: {how}")
+
+    def _reapply(self, healed: Hit) -> None:
+        """What another step did to the node goes on, though healing this one may have started it anew."""
+        for hit in self.hits:
+            again = getattr(hit.fault, "reapply", None)
+            if hit is healed or again is None or hit.effect is None or hit.effect.node != healed.node:
+                continue
+            with hit.lock:
+                put_back = not hit.over and again(self.session.lab, hit.effect)
+            if put_back:
+                self._event(
+                    "fault-again", node=hit.effect.node, detail={"fault": hit.fault.name, "step": hit.step}
+                )
+                self.record.note(
+                    f"trial {self.number}: {hit.fault.name} was put back on {healed.node}, which "
+                    f"had been started anew by the healing of {healed.fault.name}"
+                )
 
     # --- one turn
 

@@ -93,6 +93,8 @@ class Net:
             return Completed(0, "100.000000 100.004000\n", "")
         if mode == "mend":
             mine.pop(chain, None)
+        if mode == "kept":
+            return Completed(0, f"{int(chain in mine)}\n", "")
         return Completed(0, str(mine.get(chain, "").count("\n")), "")
 
     def _ss(self, argv: Sequence[str]) -> Completed:
@@ -414,3 +416,37 @@ def test_lose_node_kills_nothing_that_is_not_cut_off(net: Net) -> None:
     find("isolate").inject(lab, "pg1", plan)
     fault.heal(lab, plan)
     assert not net.rules["pg1"]
+
+
+def test_rules_that_went_with_the_node_are_put_back(net: Net) -> None:
+    fault = find("isolate")
+    assert isinstance(fault, Partition)
+    effect = fault.inject(net.lab, "pg1", fault.plan(net.lab, "pg1"))
+    assert not fault.reapply(net.lab, effect)
+    net.rules.pop("pg1")  # started anew, in a network namespace without rules
+    assert not fault.verify(net.lab, effect).found
+    net.lab.nodes["pg1"].running = False
+    assert not fault.reapply(net.lab, effect)
+    net.lab.nodes["pg1"].running = True
+    assert fault.reapply(net.lab, effect)
+    assert fault.verify(net.lab, effect).found
+    fault.heal(net.lab, effect.heal)
+    assert fault.verify_healed(net.lab, effect.heal).found
+
+
+def test_whether_a_keeper_still_runs(tmp_path: Path) -> None:
+    """The script's own word, as the node's shell would say it."""
+    script = SCRIPT.replace("/run/pglab-fault-", f"{tmp_path}/fault-").replace("$ipt -w -S INPUT", "true")
+
+    def kept() -> str:
+        words = ["bash", "-c", script, "pglab-fault", "kept", "PGLAB-1"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert kept() == "0"
+    with subprocess.Popen(["bash", "-c", "sleep 30; true", "keep", "PGLAB-1"]) as keeper:
+        (tmp_path / "fault-PGLAB-1").write_text(f"{keeper.pid}\n")
+        while (Path("/proc") / str(keeper.pid) / "cmdline").read_bytes().count(b"PGLAB-1") == 0:
+            time.sleep(0.01)
+        assert kept() == "1"
+        keeper.kill()
+    assert kept() == "0"

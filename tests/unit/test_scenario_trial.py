@@ -431,3 +431,23 @@ def test_a_fault_that_cannot_be_healed_ends_the_run(world: World, monkeypatch: p
     with pytest.raises(LabError, match="test on pg1 could not be healed: still there"):
         world.play()
     assert len(world.journal.pending()) == 1
+
+
+def test_healing_one_fault_puts_back_another_on_the_same_node(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = world.calls
+
+    def reapply(_lab: Any, effect: Effect) -> bool:
+        calls.append(f"again {effect.node}")
+        return True
+
+    monkeypatch.setattr(world.faults["test"], "reapply", reapply, raising=False)
+    world.tell("- {fault: test, target: 'node:pg1'}\n- {fault: other, target: 'node:pg1', for: 2}\n"
+               "- {fault: other, target: 'node:pg3', for: 2}")  # fmt: skip
+    world.play()
+    assert calls.count("again pg1") == 1
+    assert calls.index("again pg1") > calls.index("heal pg1")
+    (event,) = world.events("fault-again")
+    assert event["detail"] == {"fault": "test", "step": 1}
+    assert "put back on pg1" in " ".join(world.record.manifest.notes)
