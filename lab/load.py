@@ -10,7 +10,8 @@ from typing import Any
 
 import loadtests
 from lab.deploy.allocation import Endpoint
-from lab.deploy.endpoints import UI_PORT, application_endpoints, endpoints
+from lab.deploy.endpoints import MULTI_HOST, UI_PORT, application_endpoints, endpoints
+from lab.deploy.parameters import client_timeouts
 from lab.deploy.secret_names import application_role
 from lab.driver import Lab, Node
 from lab.errors import LabError, UsageError
@@ -39,7 +40,8 @@ class LoadSpec:
     """None: until it is stopped (at ``deadline_s`` at the latest)."""
     arrivals: Arrivals = "poisson"
     pool: str | None = None
-    """A pooler, a pool mode, a router, or an endpoint; None: the first pooler with transaction pooling."""
+    """A pooler, pool mode or router, ``multi-host``, or an endpoint; None: the first pooler with transaction
+    pooling."""
     workers: int = 1
     seed: int = 1
     ui: bool = False
@@ -163,6 +165,13 @@ def resolve_pool(topology: Topology, known: dict[str, Endpoint], pool: str | Non
     for router in topology.routers:
         if pool == router.name:
             return f"{router.name}.write", f"{router.name}.read"
+    if pool == MULTI_HOST:
+        if not topology.direct_access:
+            raise UsageError(
+                f"topology {topology.name}: clients cannot reach the database nodes themselves",
+                hint="`lab up … --set direct_access=true` gives them the endpoint multi-host.",
+            )
+        return f"{MULTI_HOST}.write", f"{MULTI_HOST}.read"
     if pool in known and known[pool].database is not None:
         return pool, None
     names = [f"{pooler.name} ({pooler.mode})" for pooler in topology.poolers]
@@ -202,6 +211,7 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
             user=workloads[spec.workload].user or spec.user or application_role(topology),
             password_file=f"{folder}/load-password",
             sslmode="verify-full" if topology.tls.enabled else "prefer",
+            tcp=client_timeouts(topology.tcp.client),
             arrivals=spec.arrivals,
             rate=spec.rate,
             users=spec.users if spec.users is not None else max(topology.instances, spec.workers),
@@ -222,6 +232,15 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
 
 def _target(lab: Lab, client: str, endpoint: Endpoint) -> LoadTarget:
     """An endpoint as the client node reaches it. UsageError where it cannot."""
+    if endpoint.target_session_attrs and endpoint.database:
+        return LoadTarget(
+            endpoint.name,
+            endpoint.host,
+            endpoint.port,
+            endpoint.database,
+            endpoint.address,
+            endpoint.target_session_attrs,
+        )
     mine = lab.allocation.addresses[client]
     theirs = lab.allocation.addresses.get(endpoint.host.removesuffix(".control"), {})
     networks = [network for network in ("app", "data", "control") if network in mine and network in theirs]

@@ -57,7 +57,7 @@ class Matrix(Model):
     """Names or files."""
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     pools: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """Poolers that the clients connect to; None: the scenarios' own."""
+    """What the clients connect to: poolers, a router, ``multi-host``; None: the scenarios' own."""
     trials: Annotated[int, Field(ge=1, le=1000)] | None = None
     """A run; None: the scenarios' own."""
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -151,6 +151,9 @@ def cells(matrix: Matrix) -> list[Cell]:
 
 
 def _cell(matrix: Matrix, variant: Variant, scenario: str, pool: str | None, repeat: int) -> Cell:
+    from lab.deploy.allocate import sample_allocation
+    from lab.deploy.endpoints import endpoints
+    from lab.load import resolve_pool
     from lab.scenario.loader import load_scenario
     from lab.scenario.settings import override_texts
     from lab.topology.loader import load_topology
@@ -163,11 +166,8 @@ def _cell(matrix: Matrix, variant: Variant, scenario: str, pool: str | None, rep
     story = load_scenario(scenario, settings)
     texts = (*override_texts(story.overrides), *variant.set)
     topology = load_topology(matrix.topology, texts)
-    if pool is not None and pool not in [pooler.name for pooler in topology.poolers]:
-        raise UsageError(
-            f"topology {topology.name} has no pooler {pool!r}",
-            hint=f"There are: {', '.join(pooler.name for pooler in topology.poolers)}.",
-        )
+    if pool is not None:
+        resolve_pool(topology, endpoints(topology, sample_allocation(topology.name, topology)), pool)
     # A variant's settings win over the scenario's own: the scenario then has to ask for no less.
     fields = {text.partition("=")[0].strip() for text in variant.set}
     kept = {field: value for field, value in story.overrides.items() if field not in fields}

@@ -7,7 +7,7 @@ second. The password travels as a file of its own (mode 0600), never in this doc
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,7 +25,10 @@ class LoadTarget:
     port: int
     database: str
     address: str = ""
-    """Where the connection goes, so that no name is resolved while things break; empty: ``host``."""
+    """Where the connection goes, so that no name is resolved while things break; empty: ``host``.
+    Several hosts, and their addresses, are separated by commas and tried in this order."""
+    target_session_attrs: str = ""
+    """libpq's: which of several hosts will do."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ class LoadConfig:
     """
     connect_timeout_s: int = 3
     """libpq's ``connect_timeout``."""
-    tcp_user_timeout_s: float = 10.0
-    """How long sent data may stay unacknowledged before the connection counts as dead; 0: the kernel's."""
+    tcp: dict[str, int] = field(default_factory=dict)
+    """libpq's parameters for a peer that has gone silent: ``keepalives…``, ``tcp_user_timeout`` (ms)."""
     backoff_first_s: float = 0.05
     backoff_max_s: float = 1.0
     """Reconnects wait a random time up to first · 2ⁿ, at most this (full jitter)."""

@@ -34,17 +34,17 @@ def connect_parameters(config: LoadConfig, target: LoadTarget, password: str) ->
         "application_name": f"load-{config.workload}",
         "autocommit": True,
         "prepare_threshold": config.prepare_threshold,
-        # A silent peer: 5 s idle, then a probe every 2 s, dead after 3 of them.
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
+        **config.tcp,
     }
     if target.address:
         parameters["hostaddr"] = target.address
+    if target.target_session_attrs:
+        parameters["target_session_attrs"] = target.target_session_attrs
+        if target.target_session_attrs == "any":
+            # Reads spread over the hosts; writes look for the one that takes them.
+            parameters["load_balance_hosts"] = "random"
     if config.sslmode.startswith("verify"):
         parameters["sslrootcert"] = config.sslrootcert
-    if config.tcp_user_timeout_s:
-        parameters["tcp_user_timeout"] = round(config.tcp_user_timeout_s * 1000)
     return parameters
 
 

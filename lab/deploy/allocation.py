@@ -22,9 +22,12 @@ class Endpoint(Model):
     """``pool-transaction.writer``, ``router.write``, ``pg1.direct``, ``redis1.redis``, …"""
     node: str
     host: str
+    """Of ``multi-host``, as ``node`` and ``address``: several, separated by commas, tried in this order."""
     address: str
     port: int
     database: str | None = None
+    target_session_attrs: Literal["any", "read-write"] | None = None
+    """libpq's parameter of that name: which of several hosts will do. None: there is one only."""
     published_port: int | None = None
     """Port on 127.0.0.1 of the host, for people; None where it is not published."""
 

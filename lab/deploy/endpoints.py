@@ -29,6 +29,9 @@ UI_PORT = 8089
 PROXIED_FROM = 20000
 """First port of the proxied links on the proxy."""
 
+MULTI_HOST = "multi-host"
+"""Name of the endpoints ``multi-host.write`` and ``multi-host.read``, where there is direct access."""
+
 SENTINEL_SERVICE = "cache"
 """The name under which the Sentinels know the Redis primary."""
 
@@ -87,7 +90,8 @@ def entrance(topology: Topology) -> str:
 def networks_of(topology: Topology) -> dict[str, tuple[Network, ...]]:
     """Node → networks that it is attached to, app before data before control.
 
-    What applications connect to is on the application network, and what is behind it is not.
+    What applications connect to is on the application network, and what is behind it is not, unless they have
+    direct access.
     """
     by_image: dict[str, tuple[Network, ...]] = {
         "postgres": ("data", "control"),
@@ -99,6 +103,8 @@ def networks_of(topology: Topology) -> dict[str, tuple[Network, ...]]:
         "client": ("app", "control"),
     }
     by_image[entrance(topology)] = NETWORKS
+    if topology.direct_access:
+        by_image |= {"postgres": NETWORKS, "haproxy": NETWORKS}
     result = {node: by_image[image] for node, image in images_of(topology).items()}
     result[topology.observer.name] = NETWORKS
     return result
@@ -194,9 +200,12 @@ def application_endpoints(topology: Topology) -> list[tuple[str, str]]:
 
 
 def shared_network(topology: Topology, one: str, other: str) -> Network:
-    """The network on which two nodes meet: app before data before control."""
+    """The network on which two nodes meet: where one of them is a client (or the observer) app before data,
+    else data before app; control at last."""
     networks = networks_of(topology)
-    return next(name for name in NETWORKS if name in networks[one] and name in networks[other])
+    clients = {member.name for member in (*topology.clients, topology.observer)}
+    order: tuple[Network, ...] = NETWORKS if {one, other} & clients else ("data", "app", "control")
+    return next(name for name in order if name in networks[one] and name in networks[other])
 
 
 def endpoints(topology: Topology, allocation: Allocation) -> dict[str, Endpoint]:
@@ -236,7 +245,7 @@ def endpoints(topology: Topology, allocation: Allocation) -> dict[str, Endpoint]
         for kind in ("writer", "reader"):
             add(f"{primary}.{kind}", primary, "app", POSTGRES_PORT,
                 database=database, published=f"{primary}.writer")  # fmt: skip
-    front: Network = "app" if entrance(topology) == "haproxy" else "data"
+    front: Network = "app" if topology.direct_access or entrance(topology) == "haproxy" else "data"
     for router in topology.routers:
         add(f"{router.name}.write", router.name, front, WRITE_PORT, database=database)
         add(f"{router.name}.read", router.name, front, READ_PORT, database=database)
@@ -254,6 +263,35 @@ def endpoints(topology: Topology, allocation: Allocation) -> dict[str, Endpoint]
             add(f"{member.name}.sentinel", member.name, "app", SENTINEL_PORT)
     if topology.proxy and allocation.toxiproxy:
         add(f"{topology.proxy.name}.api", topology.proxy.name, "control", PROXY_API_PORT)
+    if topology.direct_access:
+        result |= {endpoint.name: endpoint for endpoint in _multi_host(topology, allocation)}
     add(f"{topology.observer.name}.clock", topology.observer.name, "control", CLOCK_PORT)
     add(f"{topology.clients[0].name}.ui", topology.clients[0].name, "app", UI_PORT)
     return result
+
+
+def _multi_host(topology: Topology, allocation: Allocation) -> list[Endpoint]:
+    """One connection string over the nodes that a router would choose from, without the router.
+
+    Writes: the nodes that may become primary, the first that takes writes. Reads: the replicas (where there
+    are none, the others too), any of them.
+    """
+    nodes = topology.postgres.nodes
+    promotable = [node.name for node in nodes if node.role != "replica"]
+    replicas = [node.name for node in nodes if node.role == "replica"]
+    ways: tuple[tuple[str, list[str], Literal["any", "read-write"]], ...] = (
+        ("write", promotable, "read-write"),
+        ("read", replicas or promotable, "any"),
+    )
+    return [
+        Endpoint(
+            name=f"{MULTI_HOST}.{kind}",
+            node=",".join(names),
+            host=",".join(names),
+            address=",".join(allocation.addresses[name]["app"] for name in names),
+            port=POSTGRES_PORT,
+            database=topology.postgres.database,
+            target_session_attrs=attributes,
+        )
+        for kind, names, attributes in ways
+    ]

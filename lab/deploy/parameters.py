@@ -6,7 +6,7 @@ import base64
 
 from lab.deploy.allocation import Allocation, Resources
 from lab.deploy.secret_names import REPLICATION, SUPERUSER
-from lab.topology.models import Topology
+from lab.topology.models import TcpTimeouts, Topology
 from lab.topology.sizing import size_of
 
 MIB = 1024**2
@@ -31,6 +31,29 @@ def max_connections(topology: Topology) -> int:
     return size_of(topology.postgres.primary).max_connections
 
 
+def server_timeouts(tcp: TcpTimeouts) -> dict[str, str]:
+    """PostgreSQL's settings for half-open connections; 0 leaves a time to the kernel."""
+    on = tcp.keepalives
+    return {
+        "tcp_keepalives_idle": str(tcp.idle if on else 0),
+        "tcp_keepalives_interval": str(tcp.interval if on else 0),
+        "tcp_keepalives_count": str(tcp.count if on else 0),
+        "tcp_user_timeout": f"{tcp.user_timeout:g}s",
+    }
+
+
+def client_timeouts(tcp: TcpTimeouts) -> dict[str, int]:
+    """libpq's parameters for half-open connections; ``tcp_user_timeout`` in ms, 0 leaves it to the kernel."""
+    found = {"keepalives": int(tcp.keepalives), "tcp_user_timeout": round(tcp.user_timeout * 1000)}
+    if tcp.keepalives:
+        found |= {
+            "keepalives_idle": tcp.idle,
+            "keepalives_interval": tcp.interval,
+            "keepalives_count": tcp.count,
+        }
+    return found
+
+
 def cluster_parameters(topology: Topology) -> dict[str, str]:
     """Settings that are the same on every node; the topology's own come last and win."""
     values = {
@@ -48,11 +71,7 @@ def cluster_parameters(topology: Topology) -> dict[str, str]:
         "wal_sender_timeout": "10s",
         "wal_receiver_timeout": "10s",
         "wal_retrieve_retry_interval": "500ms",
-        # Half-open connections are noticed in seconds, not hours.
-        "tcp_keepalives_idle": "10",
-        "tcp_keepalives_interval": "2",
-        "tcp_keepalives_count": "3",
-        "tcp_user_timeout": "10s",
+        **server_timeouts(topology.tcp.server),
         "shared_preload_libraries": "pg_stat_statements",
         "pg_stat_statements.track": "top",
         "track_io_timing": "on",

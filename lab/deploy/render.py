@@ -259,6 +259,7 @@ def _pooler(topology: Topology, allocation: Allocation, pooler: Pooler) -> dict[
         "node": pooler,
         "databases": entries,
         "tls_protocols": "tlsv1.3" if topology.tls.min_version == "1.3" else "tlsv1.2,tlsv1.3",
+        "tcp": topology.tcp.pooler,
     }
 
 

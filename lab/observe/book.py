@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from lab.observe.config import Probes
@@ -77,12 +77,15 @@ async def drive(
     schedule: Schedule,
     number: Callable[[int], int],
     grace_s: float,
+    hosts: int = 1,
 ) -> None:
     """Send operations open loop until the observer ends, then await answers for ``grace_s`` seconds.
 
-    ``number`` gives the number of the k-th operation. A fresh probe opens a session for each of them.
+    ``number`` gives the number of the k-th operation. A fresh probe opens a session for each of them. Of
+    ``hosts`` that a connection may try one after another, each is given ``connect_timeout_s``.
     """
     loop, context = asyncio.get_running_loop(), book.context
+    probes = replace(probes, connect_timeout_s=probes.connect_timeout_s * hosts)
     stop = Stop(loop, context)
     sender: Sender | FreshSender
     if book.fresh:

@@ -41,6 +41,10 @@ class Endpoint:
     """Path in the observer of a file that holds the password, mode 0600. Empty: no password."""
     sslmode: str = "verify-full"
     sslrootcert: str = "/run/secrets/ca.crt"
+    target_session_attrs: str = ""
+    """libpq's; where ``host`` and ``address`` are several, separated by commas, which of them will do."""
+    tcp: Mapping[str, int] = field(default_factory=dict)
+    """libpq's parameters for a peer that has gone silent: ``keepalives…``, ``tcp_user_timeout`` (ms)."""
 
 
 @dataclass(frozen=True)

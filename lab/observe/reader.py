@@ -15,7 +15,7 @@ from lab.observe.outcomes import Trouble
 from lab.observe.process import Context, now
 from lab.observe.schedule import NS, Schedule
 from lab.observe.sender import Operation, Session
-from lab.observe.wire import Wire, conninfo
+from lab.observe.wire import Wire, conninfos
 
 GRACE_S = 0.5
 
@@ -69,10 +69,10 @@ async def _run(context: Context, fresh: bool) -> None:
     loop = asyncio.get_running_loop()
     name = "fresh" if fresh else "lasting"
     book = Reads(context, "reads", name, config.reader.name, fresh)
-    info = conninfo(config.reader, f"lab-reader-{name}")
+    infos = conninfos(config.reader, f"lab-reader-{name}")
     interval = round((probes.fresh_reader_interval_s if fresh else probes.reader_interval_s) * NS)
     schedule = Schedule(context.base + interval // 2, interval)
-    await drive(book, lambda: Wire(loop, info), probes, schedule, lambda k: k, GRACE_S)
+    await drive(book, lambda: Wire(loop, *infos), probes, schedule, lambda k: k, GRACE_S, len(infos))
 
 
 def lasting(context: Context) -> None:

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -21,6 +22,18 @@ from psycopg import pq
 from lab.observe.config import Endpoint
 from lab.observe.link import Answer, Row
 from lab.observe.outcomes import Notice, Trouble, short
+
+HOST_S = 1.5
+"""How long one of several hosts is waited for: as long as a new session is (``Probes.connect_timeout_s``)."""
+
+
+def conninfos(endpoint: Endpoint, application: str) -> tuple[bytes, ...]:
+    """A connection string for each host of an endpoint, in the order in which they are tried."""
+    hosts, addresses = endpoint.host.split(","), endpoint.address.split(",")
+    return tuple(
+        conninfo(replace(endpoint, host=host, address=address), application)
+        for host, address in zip(hosts, addresses, strict=True)
+    )
 
 
 def conninfo(endpoint: Endpoint, application: str, options: str = "") -> bytes:
@@ -39,17 +52,28 @@ def conninfo(endpoint: Endpoint, application: str, options: str = "") -> bytes:
         "gssencmode": "disable",
         "application_name": application,
         "options": options or None,
+        "target_session_attrs": endpoint.target_session_attrs or None,
+        **endpoint.tcp,
     }
     given = {key: value for key, value in parameters.items() if value is not None}
     return psycopg.conninfo.make_conninfo("", **given).encode()
 
 
 class Wire:
-    """A connection (``lab.observe.link.Link``)."""
+    """A connection (``lab.observe.link.Link``).
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, info: bytes) -> None:
+    Of several hosts the next one is tried where one cannot be reached, will not do
+    (``target_session_attrs``), or is no usable session after ``HOST_S``: as libpq does where a program waits
+    for it, but not by itself in its asynchronous interface.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *infos: bytes) -> None:
         self._loop = loop
-        self._info = info
+        self._infos = infos
+        self._tried = 0
+        self._host_timer: asyncio.TimerHandle | None = None
+        self._on_open: Callable[[], None] | None = None
+        self._on_ready: Callable[[], None] | None = None
         self._pg: pq.abc.PGconn | None = None
         self._fd = -1
         self._sent = False
@@ -68,8 +92,16 @@ class Wire:
 
     def connect(self, on_open: Callable[[], None], on_trouble: Callable[[Trouble], None]) -> None:
         self._failed = on_trouble
+        self._on_open = on_open
+        self._dial()
+
+    def _dial(self) -> None:
+        """Begin to connect to the next host."""
+        info = self._infos[self._tried]
+        self._tried += 1
+        self._limit_host()
         try:
-            self._pg = pq.PGconn.connect_start(self._info)
+            self._pg = pq.PGconn.connect_start(info)
             if self._pg.status == pq.ConnStatus.BAD:
                 self._fail(self._error())
                 return
@@ -77,22 +109,28 @@ class Wire:
         except psycopg.Error as error:
             self._fail(str(error))
             return
-        self._loop.add_writer(self._fd, self._opened, on_open)
+        self._loop.add_writer(self._fd, self._opened)
 
-    def _opened(self, on_open: Callable[[], None]) -> None:
+    def _opened(self) -> None:
         self._unwatch()
         with socket.socket(fileno=os.dup(self._fd)) as peek:
             error = peek.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self._fail(f"connect: {os.strerror(error)}")
+        elif self._on_open is None:
+            self._poll()  # another host, after one with which the log-in had begun
         else:
+            self._end_timer()
+            on_open, self._on_open = self._on_open, None
             on_open()
 
     def log_in(self, on_ready: Callable[[], None]) -> None:
         """TLS and authentication; the caller limits how long it takes, by ``close``."""
-        self._poll(on_ready)
+        self._on_ready = on_ready
+        self._limit_host()
+        self._poll()
 
-    def _poll(self, on_ready: Callable[[], None]) -> None:
+    def _poll(self) -> None:
         self._unwatch()
         if self._pg is None:
             return
@@ -103,18 +141,20 @@ class Wire:
                 return
             self._fd = self._pg.socket
             if state == pq.PollingStatus.READING:
-                self._loop.add_reader(self._fd, self._poll, on_ready)
+                self._loop.add_reader(self._fd, self._poll)
                 return
             if state == pq.PollingStatus.WRITING:
-                self._loop.add_writer(self._fd, self._poll, on_ready)
+                self._loop.add_writer(self._fd, self._poll)
                 return
             self._pg.nonblocking = 1
             self._pg.notice_handler = self._notice
         except psycopg.Error as error:
             self._fail(str(error))
             return
-        self._failed = None
+        self._end_timer()
         self._loop.add_reader(self._fd, self._readable)
+        on_ready, self._on_ready, self._failed = self._on_ready, None, None
+        assert on_ready is not None
         on_ready()
 
     def query(
@@ -216,6 +256,10 @@ class Wire:
     def _fail(self, message: str) -> None:
         trouble = self._trouble
         self.close()
+        connecting = self._on_open is not None or self._on_ready is not None
+        if connecting and self._tried < len(self._infos):
+            self._dial()
+            return
         # A warning that came before the end says more than "server closed the connection".
         told = next((notice for notice in self._notices if notice.severity == "WARNING"), None)
         if told is not None and (trouble is None or trouble[0] is None):
@@ -235,8 +279,19 @@ class Wire:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
 
+    def _limit_host(self) -> None:
+        """Go on to the next host, where there is one, should this one take too long."""
+        if self._tried < len(self._infos):
+            self._host_timer = self._loop.call_later(HOST_S, self._fail, "connect: timed out")
+
+    def _end_timer(self) -> None:
+        if self._host_timer is not None:
+            self._host_timer.cancel()
+            self._host_timer = None
+
     def close(self) -> None:
         """Close at once. Idempotent; no callback is called for it."""
+        self._end_timer()
         if self._pg is not None:
             self._unwatch()
             self._pg.finish()

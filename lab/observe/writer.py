@@ -18,7 +18,7 @@ from lab.observe.outcomes import Outcome, Trouble
 from lab.observe.process import Context, now
 from lab.observe.schedule import Schedule, number, writers
 from lab.observe.sender import Operation, Session
-from lab.observe.wire import Wire, conninfo
+from lab.observe.wire import Wire, conninfos
 
 GRACE_S = 1.5
 """How long answers are awaited after the last write was sent."""
@@ -88,9 +88,9 @@ async def _run(context: Context, fresh: bool) -> None:
     loop = asyncio.get_running_loop()
     name = "fresh" if fresh else "lasting"
     book = Ledger(context, "writes", name, config.writer.name, fresh)
-    info = conninfo(config.writer, f"lab-writer-{name}")
+    infos = conninfos(config.writer, f"lab-writer-{name}")
     own, numbers = turn(context, (probes.writer_interval_s, probes.fresh_writer_interval_s), fresh)
-    await drive(book, lambda: Wire(loop, info), probes, own, numbers, GRACE_S)
+    await drive(book, lambda: Wire(loop, *infos), probes, own, numbers, GRACE_S, len(infos))
 
 
 def lasting(context: Context) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from lab.deploy.allocation import Allocation
 from lab.deploy.allocation import Endpoint as Place
 from lab.deploy.endpoints import POOLER_PORT, REDIS_PORT, SENTINEL_SERVICE, endpoints
+from lab.deploy.parameters import client_timeouts
 from lab.deploy.secret_names import MONITOR, PROBE
 from lab.errors import UsageError
 from lab.faults import find
@@ -181,7 +182,12 @@ def observer_config(
         return Place(name=node, node=node, host=f"{node}.control", address=address, port=port)
 
     def database(
-        name: str, role: str, *, where: Place | None = None, database: str | None = None
+        name: str,
+        role: str,
+        *,
+        where: Place | None = None,
+        database: str | None = None,
+        tcp: Mapping[str, int] | None = None,
     ) -> Endpoint:
         place = where or places[name]
         return Endpoint(
@@ -193,6 +199,8 @@ def observer_config(
             user=role,
             password_file=passwords[role],
             sslmode=sslmode,
+            target_session_attrs=place.target_session_attrs or "",
+            tcp=tcp or {},
         )
 
     def http(name: str, path: str = "") -> Http:
@@ -220,8 +228,9 @@ def observer_config(
         token=token,
         slow_after_s=plan.scenario.slow_after,
         agent_address=allocation.addresses[topology.observer.name]["control"],
-        writer=database(plan.writer, PROBE),
-        reader=database(plan.reader or plan.writer, PROBE),
+        # As the application's own sessions; the lab's other instruments keep the system's times.
+        writer=database(plan.writer, PROBE, tcp=client_timeouts(topology.tcp.client)),
+        reader=database(plan.reader or plan.writer, PROBE, tcp=client_timeouts(topology.tcp.client)),
         router=database(f"{topology.routers[0].name}.write", PROBE) if topology.routers else None,
         nodes=tuple(database(f"{name}.direct", MONITOR) for name in nodes),
         poolers=tuple(

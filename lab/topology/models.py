@@ -216,6 +216,48 @@ class Tls(Model):
     min_version: Literal["1.2", "1.3"] = "1.2"
 
 
+class TcpTimeouts(Model):
+    """When one side of a connection gives up another side that has gone silent.
+
+    Off means the kernel's own times, which are far longer (``tcp(7)``): two hours until the first keepalive,
+    and some 15 minutes of sending again what nobody acknowledges.
+    """
+
+    keepalives: bool = True
+    """Whether a silent peer is asked for a sign of life, while nothing is on its way to it."""
+    idle: Annotated[int, Field(ge=1, le=32_767)] = 10
+    """Seconds of silence before the first keepalive."""
+    interval: Annotated[int, Field(ge=1, le=32_767)] = 2
+    """Seconds between keepalives."""
+    count: Annotated[int, Field(ge=1, le=127)] = 3
+    """Keepalives without an answer after which the connection is dead."""
+    user_timeout: Annotated[float, Field(ge=0, le=86_400)] = 10.0
+    """Seconds that sent data may stay unacknowledged (``tcp_user_timeout``); 0: off."""
+
+
+class ClientTcp(TcpTimeouts):
+    """Of load and probes; the load's defaults are those of a careful application."""
+
+    idle: Annotated[int, Field(ge=1, le=32_767)] = 5
+
+
+class PoolerTcp(TcpTimeouts):
+    """Of PgBouncer, towards clients and servers alike: being in the middle, it gives up first."""
+
+    idle: Annotated[int, Field(ge=1, le=32_767)] = 5
+    interval: Annotated[int, Field(ge=1, le=32_767)] = 1
+    user_timeout: Annotated[float, Field(ge=0, le=86_400)] = 5.0
+
+
+class Tcp(Model):
+    """Half-open connections, by who has to notice them."""
+
+    client: ClientTcp = ClientTcp()
+    pooler: PoolerTcp = PoolerTcp()
+    server: TcpTimeouts = TcpTimeouts()
+    """PostgreSQL, towards its clients. It cannot switch keepalives off, but leaves the kernel its times."""
+
+
 class Topology(Model):
     """The whole architecture of one environment of one system."""
 
@@ -236,6 +278,10 @@ class Topology(Model):
     observer: Member = Member(name="observer")
     links: tuple[Link, ...] = ()
     tls: Tls = Tls()
+    tcp: Tcp = Tcp()
+    direct_access: bool = False
+    """Whether clients can also do without a pooler: routers and database nodes are on the application network
+    too, and there is the endpoint ``multi-host``, a connection string that names several database nodes."""
     instances: Annotated[int, Field(ge=1)] = 20
     """Application instances that the document names; clients of the load."""
     not_built: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
