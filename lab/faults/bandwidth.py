@@ -27,7 +27,7 @@ def _shows(through: Measured, past: Measured) -> tuple[bool, str]:
 FAULT = LinkFault(
     name="bandwidth",
     summary=f"each connection to the node gets {RATE_KB_S} KB/s each way",
-    colour="#4285f4",
+    colour="#0097a7",
     toxics=both_ways(Toxic("pglab-bandwidth", "bandwidth", {"rate": RATE_KB_S})),
     shows=_shows,
 )

@@ -138,7 +138,7 @@ def _shows(through: Measured, _: Measured) -> tuple[bool, str]:
 FAULT = CommitCut(
     name="commit-cut",
     summary="the connection ends when the answer comes: the server has committed, the client never learns it",
-    colour="#a50e0e",
+    colour="#4a148c",
     kind="kill",
     on=("pooler", "router", "database"),
     toxics=(Toxic("pglab-commit-cut", "limit_data", {"bytes": 0}),),

@@ -20,7 +20,7 @@ def _shows(through: Measured, past: Measured) -> tuple[bool, str]:
 FAULT = LinkFault(
     name="reset",
     summary="every connection to the node is reset at its next message",
-    colour="#d93025",
+    colour="#ff7043",
     kind="kill",
     toxics=(Toxic("pglab-reset", "reset_peer", {"timeout": 0}, stream="upstream"),),
     shows=_shows,

@@ -30,7 +30,7 @@ def _shows(through: Measured, past: Measured) -> tuple[bool, str]:
 FAULT = LinkFault(
     name="slicing",
     summary=f"data to and from the node comes in pieces of about {SIZE_BYTES} bytes, 1 ms apart",
-    colour="#1967d2",
+    colour="#00796b",
     toxics=both_ways(
         Toxic(
             "pglab-slicing",

@@ -142,7 +142,7 @@ def test_a_variant_overrides_what_the_scenario_asks_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"pools": ("no-such-pool",)}, "no pooler"),
+        ({"pools": ("no-such-pool",)}, "no pool or endpoint"),
         ({"scenarios": ("no-such-scenario",)}, "no scenario"),
         ({"variants": (Variant(name="x", set=("postgres.nope=1",)),)}, "nope"),
         ({"settings": ("load.nope=1",)}, "nope"),
