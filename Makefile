@@ -67,6 +67,10 @@ load: venv ## Load a running lab (ARGS="--ui" opens Locust's web page)
 chaos: venv ## Run a scenario against a lab and judge it
 	@$(LAB) run $(SCENARIO) --topology $(TOPOLOGY) $(NAMED) --trials $(TRIALS) $(ARGS)
 
+.PHONY: latency
+latency: venv ## The mixed load at a stated rate: latency, pools, CPU, cache, alarms (ARGS="--rate 80 --duration 60s")
+	@$(LAB) latency --topology $(TOPOLOGY) $(NAMED) $(ARGS)
+
 .PHONY: report
 report: venv ## Analyse a run record again and write its report
 	@$(LAB) report $(RUN) $(ARGS)

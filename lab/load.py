@@ -10,14 +10,20 @@ from typing import Any
 
 import loadtests
 from lab.deploy.allocation import Endpoint
-from lab.deploy.endpoints import MULTI_HOST, UI_PORT, application_endpoints, endpoints
+from lab.deploy.endpoints import (
+    MULTI_HOST,
+    SENTINEL_SERVICE,
+    UI_PORT,
+    application_endpoints,
+    endpoints,
+)
 from lab.deploy.parameters import client_timeouts
 from lab.deploy.secret_names import application_role
 from lab.driver import Lab, Node
 from lab.errors import LabError, UsageError
 from lab.scenario.remote import stop
 from lab.topology.models import Topology
-from loadtests.config import Arrivals, LoadConfig, LoadTarget
+from loadtests.config import Arrivals, CacheConfig, CacheNode, LoadConfig, LoadTarget
 from loadtests.workloads import list_workloads
 
 PYTHON = "/opt/venv/bin/python"
@@ -49,6 +55,12 @@ class LoadSpec:
     drop_after_s: float = 5.0
     user: str | None = None
     """Role, unless the workload must run as another; None: the application's, that reads and writes."""
+    cache: bool = True
+    """Whether the workload uses the topology's cache, where there is one."""
+    clock: float = 1.0
+    """How many times faster than the document's the application's timeouts (the cache's TTL) run."""
+    coalesce: bool = False
+    """Whether clients that miss the same entry of the cache at one time wait for one of them to load it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,7 @@ class LoadHandle:
     def stop(self, grace_s: float = 20.0) -> None:
         """End the load: requests under way are awaited, up to ``grace_s``. Idempotent."""
         stop(self.node, self.out, wait_s=grace_s)
-        self.node.run(["rm", "-f", self.config.password_file], check=False)
+        self.node.run(["sh", "-c", f"rm -f {self.config.password_file}*"], check=False)
 
     def wait(self, timeout_s: float, *, poll_s: float = 0.5) -> LoadResult:
         """Wait for the load's own end. LabError where it does not come, or where the load failed."""
@@ -190,11 +202,18 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
             f"there is no workload {spec.workload!r}", hint=f"There are: {', '.join(sorted(workloads))}."
         )
     topology = lab.topology
+    workload = workloads[spec.workload]
+    if workload.schema_set not in (None, topology.postgres.schema_set):
+        raise UsageError(
+            f"workload {spec.workload} needs the schema set {workload.schema_set}, "
+            f"and topology {topology.name} has {topology.postgres.schema_set}",
+            hint=f"These run on any: {', '.join(n for n, w in workloads.items() if w.schema_set is None)}.",
+        )
     known = endpoints(topology, lab.allocation)
     writer, reader = resolve_pool(topology, known, spec.pool)
     client = topology.clients[0].name
     pooler = next((p for p in topology.poolers if known[writer].node == p.name), None)
-    if pooler is not None and pooler.mode == "statement" and workloads[spec.workload].transactions:
+    if pooler is not None and pooler.mode == "statement" and workload.transactions:
         raise UsageError(
             f"workload {spec.workload} needs transactions, and {pooler.name} (statement pooling) has none",
             hint="Choose another pool, or a workload without transactions, such as point-select.",
@@ -208,12 +227,17 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
             workload=spec.workload,
             writer=_target(lab, client, known[writer]),
             reader=_target(lab, client, known[reader]) if reader else None,
-            user=workloads[spec.workload].user or spec.user or application_role(topology),
+            node=client,
+            routes=_routes(lab, client, known),
+            roles=workload.roles or None,
+            cache=_cache(lab, spec, known, folder) if spec.cache and workload.uses_cache else None,
+            user=workload.user or spec.user or application_role(topology),
             password_file=f"{folder}/load-password",
             sslmode="verify-full" if topology.tls.enabled else "prefer",
             tcp=client_timeouts(topology.tcp.client),
             arrivals=spec.arrivals,
             rate=spec.rate,
+            burst=workload.burst if spec.arrivals != "closed" else 1,
             users=spec.users if spec.users is not None else max(topology.instances, spec.workers),
             duration_s=spec.duration_s,
             deadline_s=min(spec.deadline_s, spec.duration_s + DEADLINE_SLACK_S)
@@ -228,6 +252,50 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _routes(lab: Lab, client: str, known: dict[str, Endpoint]) -> dict[str, LoadTarget]:
+    """Where requests may go besides the load's own pool: past the poolers, or to the pooler of a mode."""
+    topology = lab.topology
+    first = topology.routers[0].name if topology.routers else None
+    direct = f"{first}.write" if first else f"{topology.postgres.nodes[0].name}.direct"
+    routes = {"direct": direct}
+    for pooler in reversed(topology.poolers):
+        routes |= {f"{pooler.mode}.{kind}": f"{pooler.name}.{kind}" for kind in ("writer", "reader")}
+    return {route: _target(lab, client, known[name]) for route, name in routes.items()}
+
+
+def _cache(lab: Lab, spec: LoadSpec, known: dict[str, Endpoint], folder: str) -> CacheConfig | None:
+    """The topology's cache as the client reaches it, None where there is none."""
+    cache = lab.topology.cache
+    if cache is None:
+        return None
+
+    def node(name: str, kind: str) -> CacheNode:
+        place = known[f"{name}.{kind}"]
+        announced = lab.allocation.addresses[name]["app"]
+        return CacheNode(f"{name}.{kind}", place.address, place.port, announced)
+
+    return CacheConfig(
+        nodes=tuple(node(member.name, "redis") for member in cache.nodes),
+        sentinels=tuple(node(member.name, "sentinel") for member in cache.sentinels),
+        service=SENTINEL_SERVICE,
+        password_file=f"{folder}/load-password.redis",
+        ttl_s=cache.ttl / spec.clock,
+        clock=spec.clock,
+        coalesce=spec.coalesce,
+        tls=lab.topology.tls.enabled,
+    )
+
+
+def _secrets(lab: Lab, config: LoadConfig) -> dict[str, str]:
+    """File on the client node → the secret that belongs there."""
+    files = {config.password_file: lab.secret(f"password_{config.user}")}
+    for role in (config.roles or {}).values():
+        files[f"{config.password_file}.{role}"] = lab.secret(f"password_{role}")
+    if config.cache:
+        files[config.cache.password_file] = lab.secret("password_redis")
+    return files
 
 
 def _target(lab: Lab, client: str, endpoint: Endpoint) -> LoadTarget:
@@ -269,7 +337,8 @@ def start_load(lab: Lab, spec: LoadSpec, run: str, *, wait_started: bool = True)
     node = lab.nodes[lab.topology.clients[0].name]
     node.put_tree(Path(loadtests.__file__).parent, f"{CODE}/loadtests")
     node.run(["sh", "-c", f"rm -rf {config.out} && mkdir -p {config.out} && chmod 700 {folder}"])
-    node.put(config.password_file, lab.secret(f"password_{config.user}").encode(), mode=0o600)
+    for path, secret in _secrets(lab, config).items():
+        node.put(path, secret.encode(), mode=0o600)
     node.put(f"{folder}/load.json", config.to_json().encode())
     # The pid from the start, so that a death before the first line of Python is seen too.
     words = f"{PYTHON} -m loadtests --config {folder}/load.json"

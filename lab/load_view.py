@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab import terminal
-from loadtests.format import BlockReader, Decoder
+from loadtests.format import BlockReader, Decoder, whole
 from loadtests.outcomes import DROPPED, OK, STOPPED
 
 NS = 1_000_000_000
@@ -59,6 +59,9 @@ class LiveView:
                     self._count(batch)
 
     def _count(self, batch: pa.RecordBatch) -> None:
+        batch = whole(batch)
+        if not batch.num_rows:
+            return
         outcome = batch.column("outcome").dictionary_decode()
         for entry in pc.value_counts(outcome).to_pylist():
             self.outcomes[entry["values"]] += entry["counts"]
@@ -95,8 +98,11 @@ def summarise(requests: pa.Table) -> dict[str, Any]:
     """The figures of a whole load, from its raw rows. Milliseconds; None where too few samples.
 
     ``ok_per_s`` counts over the time from the first intended to the last completed request. Latencies are
-    of the requests that went well; failures and drops are counted beside them, never averaged in.
+    of the requests that went well; failures and drops are counted beside them, never averaged in. Commands to
+    the cache are parts of requests: they are listed by name, and are in no sum.
     """
+    everything = requests
+    requests = whole(requests)
     outcome = requests.column("outcome").cast(pa.string())
     counted = {
         str(entry["values"]): int(entry["counts"])
@@ -118,9 +124,9 @@ def summarise(requests: pa.Table) -> dict[str, Any]:
     seconds = (pc.max(requests.column("done")).as_py() - pc.min(requests.column("intended")).as_py()) / NS
     document["seconds"] = seconds
     document["ok_per_s"] = counted.get(OK, 0) / seconds if seconds > 0 else None
-    names = requests.column("name").cast(pa.string())
+    names = everything.column("name").cast(pa.string())
     for name in sorted(pc.unique(names).to_pylist()):
-        rows = requests.filter(pc.equal(names, name))
+        rows = everything.filter(pc.equal(names, name))
         document["by_name"][name] = _figures(rows)
     document["all"] = _figures(requests)
     return document

@@ -37,14 +37,15 @@ def schedule(config: LoadConfig, worker: int) -> Iterator[int]:
     """One worker's share of the arrivals, up to the end of ``duration_s``.
 
     The workers' shares are independent Poisson processes (whose sum is one of the whole rate), or
-    constant ones that interleave evenly. Equal seeds give equal schedules.
+    constant ones that interleave evenly. With ``burst`` = n, n requests arrive at each moment of a process
+    of an n-th of the rate. Equal seeds give equal schedules.
 
     Raises:
         ValueError: the configuration is closed, so it has no schedule.
     """
     if config.arrivals == "closed":
         raise ValueError("closed arrivals have no schedule")
-    rate = config.rate / config.workers
+    rate = config.rate / config.workers / config.burst
     if config.arrivals == "poisson":
         source = poisson(rate, random.Random(f"{config.seed}/{worker}/arrivals"))
     else:
@@ -53,4 +54,5 @@ def schedule(config: LoadConfig, worker: int) -> Iterator[int]:
     for at in source:
         if end is not None and at >= end:
             return
-        yield at
+        for _ in range(config.burst):
+            yield at

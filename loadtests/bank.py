@@ -2,14 +2,15 @@
 
 The invariant of every transfer is that the sum of all balances stays what it was. It breaks where a
 transaction is applied in part, where a reader is shown half of one, and where a node holds something else
-than the others. Makes schema ``bank`` at its start.
+than the others. Makes its tables in schema ``lab`` at its start, so that it runs on any topology.
 
     80 %  POST /transfers      one transaction: two accounts locked in order, one down, one up   writer
     10 %  GET /total           the sum of all balances                                           writer
     10 %  GET /total (reader)  the same, where replicas serve reads                              reader
 
 A sum that is not the promised one makes its request fail as ``client:WrongTotal``; the check ``bank.total``
-counts those, and the sums that the audit found on every node. Role: app_admin (it may create a schema).
+counts those, and the sums that the audit found on every node. Default rate: 100
+requests/s. Role: lab_probe (it owns the schema lab).
 """
 
 from __future__ import annotations
@@ -23,24 +24,25 @@ TOTAL = ACCOUNTS * OPENING
 
 MAKE = f"""
 SELECT pg_advisory_xact_lock(hashtext('bank'));
-CREATE SCHEMA IF NOT EXISTS bank;
-CREATE TABLE IF NOT EXISTS bank.account (
+CREATE TABLE IF NOT EXISTS lab.bank_account (
     id int PRIMARY KEY, balance bigint NOT NULL CHECK (balance >= 0));
-CREATE TABLE IF NOT EXISTS bank.promise (total bigint NOT NULL);
-INSERT INTO bank.account SELECT i, {OPENING} FROM generate_series(1, {ACCOUNTS}) AS i ON CONFLICT DO NOTHING;
-INSERT INTO bank.promise SELECT {TOTAL} WHERE NOT EXISTS (SELECT FROM bank.promise);
-UPDATE bank.account SET balance = {OPENING} WHERE {TOTAL} <> (SELECT sum(balance) FROM bank.account)"""
+CREATE TABLE IF NOT EXISTS lab.bank_promise (total bigint NOT NULL);
+INSERT INTO lab.bank_account SELECT i, {OPENING} FROM generate_series(1, {ACCOUNTS}) AS i
+ON CONFLICT DO NOTHING;
+INSERT INTO lab.bank_promise SELECT {TOTAL} WHERE NOT EXISTS (SELECT FROM lab.bank_promise);
+UPDATE lab.bank_account SET balance = {OPENING}
+WHERE {TOTAL} <> (SELECT sum(balance) FROM lab.bank_account)"""
 """One transaction, under a lock, since every worker runs it. A total that an earlier run broke is put right,
 so that it is not held against this one."""
 
 LOCK = """
-SELECT id, balance FROM bank.account WHERE id IN (%s, %s) ORDER BY id FOR UPDATE"""
+SELECT id, balance FROM lab.bank_account WHERE id IN (%s, %s) ORDER BY id FOR UPDATE"""
 
 MOVE = """
-UPDATE bank.account SET balance = balance + %s WHERE id = %s"""
+UPDATE lab.bank_account SET balance = balance + %s WHERE id = %s"""
 
 SUM = """
-SELECT sum(balance)::bigint, count(*) FROM bank.account"""
+SELECT sum(balance)::bigint, count(*) FROM lab.bank_account"""
 
 
 class WrongTotal(Exception):
@@ -51,7 +53,7 @@ class Bank(PostgresUser):
     """One client that moves money and one that counts it."""
 
     rate = 100
-    user = "app_admin"
+    user = "lab_probe"
 
     @classmethod
     def prepare(cls, db: Session) -> None:

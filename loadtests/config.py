@@ -32,6 +32,38 @@ class LoadTarget:
 
 
 @dataclass(frozen=True)
+class CacheNode:
+    """One Redis node or Sentinel, as the client node reaches it."""
+
+    name: str
+    """Endpoint name such as ``redis1.redis``."""
+    address: str
+    port: int
+    announced: str = ""
+    """The address under which the Sentinels know the node (the proxy may stand before it)."""
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """The cache beside the database."""
+
+    nodes: tuple[CacheNode, ...]
+    """The first is the primary where there are no Sentinels."""
+    sentinels: tuple[CacheNode, ...]
+    service: str
+    """The name under which the Sentinels know the primary."""
+    password_file: str
+    ttl_s: float
+    """How long an entry lives: the topology's TTL, divided by ``clock``."""
+    clock: float = 1.0
+    """How many times faster than the document's the cache's clock runs."""
+    coalesce: bool = False
+    """Whether clients that miss the same entry at one time wait for one of them to load it."""
+    tls: bool = True
+    ca_file: str = "/run/secrets/ca.crt"
+
+
+@dataclass(frozen=True)
 class LoadConfig:
     """Everything that ``python -m loadtests`` needs to know."""
 
@@ -43,14 +75,23 @@ class LoadConfig:
     writer: LoadTarget
     user: str
     password_file: str
+    node: str = "client"
+    """Name of the client node, for what the load counts of itself."""
     reader: LoadTarget | None = None
     """Where reads that need not see the caller's own writes go; None: to the writer."""
+    routes: dict[str, LoadTarget] | None = None
+    """Further routes that requests may name, such as ``direct`` or ``session.reader``."""
+    roles: dict[str, str] | None = None
+    """Route → role, where it is not ``user``; its password is in ``<password_file>.<role>``."""
+    cache: CacheConfig | None = None
     sslmode: str = "verify-full"
     sslrootcert: str = "/run/secrets/ca.crt"
     arrivals: Arrivals = "poisson"
     """``poisson`` and ``constant`` are open loop at ``rate``; ``closed`` sends as fast as answers come."""
     rate: float = 100.0
     """Offered requests per second over all workers; not used by ``closed``."""
+    burst: int = 1
+    """Requests that arrive at one moment; ``rate`` stays the mean."""
     users: int = 20
     """Users over all workers: the greatest number of requests under way at once."""
     duration_s: float | None = 30.0
@@ -89,6 +130,7 @@ class LoadConfig:
 
         need(self.arrivals in get_args(Arrivals), "arrivals", "poisson, constant or closed")
         need(0 < self.rate <= 1_000_000, "rate", "more than 0 and at most 1000000 requests per second")
+        need(1 <= self.burst <= 10_000, "burst", "1 to 10000 requests")
         need(1 <= self.workers <= 64, "workers", "1 to 64 processes")
         need(self.workers <= self.users <= 10_000, "users", "at least one a worker, at most 10000")
         need(self.duration_s is None or self.duration_s > 0, "duration_s", "more than 0 seconds")
@@ -130,14 +172,35 @@ class LoadConfig:
             for name in ("writer", "reader"):
                 if raw.get(name) is not None:
                     raw[name] = LoadTarget(**raw[name])
+            if raw.get("routes") is not None:
+                raw["routes"] = {route: LoadTarget(**target) for route, target in raw["routes"].items()}
+            if raw.get("cache") is not None:
+                raw["cache"] = _cache(raw["cache"])
             if raw.get("clock") is not None:
                 host, port = raw["clock"]
                 raw["clock"] = (str(host), int(port))
             return cls(**raw)
-        except TypeError as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"load: {error}") from error
 
     @classmethod
     def load(cls, path: Path | str) -> LoadConfig:
         """Read a file; errors as ``from_json`` plus OSError."""
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+    def route(self, name: str) -> LoadTarget:
+        """Where a route leads: ``writer``, ``reader`` or one of ``routes``.
+
+        One that the topology does not have leads where the same kind of work goes otherwise:
+        ``session.reader`` to the reader, everything else to the writer.
+        """
+        if self.routes and name in self.routes:
+            return self.routes[name]
+        if name.rpartition(".")[2] == "reader" and self.reader is not None:
+            return self.reader
+        return self.writer
+
+
+def _cache(raw: dict[str, Any]) -> CacheConfig:
+    nodes = {name: tuple(CacheNode(**node) for node in raw[name]) for name in ("nodes", "sentinels")}
+    return CacheConfig(**{**raw, **nodes})

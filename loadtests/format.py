@@ -31,6 +31,21 @@ BATCH_ROWS = 100_000
 MAX_BLOCK = 1 << 26
 
 
+def nested(endpoint: str) -> bool:
+    """Whether rows of an endpoint are parts of requests (commands to the cache) rather than requests."""
+    return endpoint.endswith((".redis", ".sentinel"))
+
+
+def whole(rows: Any) -> Any:
+    """The rows (a table or a batch) that are requests, without those that are parts of one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    endpoints = rows.column("endpoint").cast(pa.string())
+    parts = [name for name in pc.unique(endpoints).to_pylist() if name is not None and nested(name)]
+    return rows.filter(pc.invert(pc.is_in(endpoints, pa.array(parts, pa.string())))) if parts else rows
+
+
 def block(tag: bytes, body: bytes) -> bytes:
     """One block, ready to be appended."""
     return HEAD.pack(tag, len(body)) + body

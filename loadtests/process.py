@@ -172,6 +172,7 @@ def _finish(config: LoadConfig, summaries: list[dict[str, Any]], failure: str | 
         "failure": failure,
         "workload": config.workload,
         "requests": requests,
+        "served": sum(summary["served"] for summary in summaries),
         "offered": sum(summary["offered"] for summary in summaries),
         "dropped": sum(summary["dropped"] for summary in summaries),
         "errors": errors,

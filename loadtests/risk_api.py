@@ -5,26 +5,28 @@ positions, exposure, limits and recent trades all day, book trades, confirm them
 correct a position or move a limit. The document gives no mix; this one is four reads to one write, as
 is usual for order and risk systems, and is the same for every portfolio (no hot spot):
 
-    35 %  GET /portfolios/{id}/positions      a page of 25 positions with their instruments    reader
-    20 %  GET /portfolios/{id}/limits         limits and how much of them is used              reader
-    15 %  GET /portfolios/{id}/trades         the 20 latest trades                             reader
-    10 %  GET /portfolios/{id}/exposure       every position at its latest price, by class     reader
+    35 %  GET /portfolios/{id}/positions      a page of 25 positions with their instruments    writer
+    20 %  GET /portfolios/{id}/limits         limits and how much of them is used (cached)     writer
+    15 %  GET /portfolios/{id}/trades         the 20 latest trades                             writer
+    10 %  GET /portfolios/{id}/exposure       positions at latest prices, by class (cached)    writer
     12 %  POST /trades                        one transaction: trade, position, limit, breach  writer
      4 %  PATCH /trades/{id}                  confirm the latest new trade of a portfolio      writer
      3 %  PUT /positions/{id}                 correct a quantity                               writer
      1 %  PUT /limits/{id}                    move a limit by up to 5 %                        writer
 
-Reads go to the reader endpoint where there is one: none of them has to see its caller's own write.
+The document has the Risk API connect to the primary and to Redis, so its reads go there too: limits and
+exposure are looked up in the cache first (cache-aside) and deleted from it by what changes them, after the
+commit. Without a cache every request goes to the database.
 Transactions are short (at most 4 statements) and lock in one order (position, then limit), so they
 cannot deadlock each other. Default rate: 200 requests/s in all, 10 an instance.
-Role: app_readwrite. Works in transaction and session pooling.
+Role: app_readwrite. Works in transaction and session pooling. Needs the schema set risk.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import ClassVar
 
+from loadtests.risk_data import RiskData
 from loadtests.session import Session
 from loadtests.user import PostgresUser, request
 
@@ -79,77 +81,49 @@ MOVE_LIMIT = """
 UPDATE risk.risk_limit SET amount = greatest(1, round(amount * %s, 2)), updated_at = now()
 WHERE portfolio_id = %s AND kind = 'exposure'"""
 
-EXTENT = """
-SELECT (SELECT max(portfolio_id) FROM risk.portfolio), (SELECT max(instrument_id) FROM risk.instrument),
-       (SELECT max(counterparty_id) FROM risk.counterparty)"""
 
-
-class RiskApi(PostgresUser):
+class RiskApi(RiskData, PostgresUser):
     """One application instance's connection pair, and the requests that come over it."""
 
     rate = 200
-    portfolios: ClassVar[int] = 1
-    instruments: ClassVar[int] = 1
-    counterparties: ClassVar[int] = 1
+    schema_set = "risk"
+    uses_cache = True
 
-    @classmethod
-    def prepare(cls, db: Session) -> None:
-        """Find out how many portfolios, instruments and counterparties the data has (ids from 1, no gaps)."""
-        row = db.one(EXTENT)
-        if row is None or None in row:
-            raise RuntimeError("the schema risk holds no data")
-        cls.portfolios, cls.instruments, cls.counterparties = row
-
-    def _portfolio(self) -> int:
-        return int(self.rng.random() * self.portfolios) + 1
-
-    def _instrument(self) -> int:
-        return int(self.rng.random() * self.instruments) + 1
-
-    @request("GET /portfolios/{id}/positions", weight=35, reads=True)
+    @request("GET /portfolios/{id}/positions", weight=35)
     def positions(self, db: Session) -> None:
         """A page of positions."""
         db.rows(POSITIONS, (self._portfolio(), self._instrument()))
 
-    @request("GET /portfolios/{id}/limits", weight=20, reads=True)
+    @request("GET /portfolios/{id}/limits", weight=20)
     def limits(self, db: Session) -> None:
         """Limits and their use."""
-        db.rows(LIMITS, (self._portfolio(),))
+        portfolio = self._portfolio()
+        self.cached(f"limits:{portfolio}", lambda: db.rows(LIMITS, (portfolio,)))
 
-    @request("GET /portfolios/{id}/trades", weight=15, reads=True)
+    @request("GET /portfolios/{id}/trades", weight=15)
     def trades(self, db: Session) -> None:
         """The latest trades."""
         db.rows(TRADES, (self._portfolio(),))
 
-    @request("GET /portfolios/{id}/exposure", weight=10, reads=True)
+    @request("GET /portfolios/{id}/exposure", weight=10)
     def exposure(self, db: Session) -> None:
         """Net and gross exposure by asset class and currency."""
-        db.rows(EXPOSURE, (self._portfolio(),))
+        portfolio = self._portfolio()
+        self.cached(f"exposure:{portfolio}", lambda: db.rows(EXPOSURE, (portfolio,)))
 
     @request("POST /trades", weight=12)
     def book(self, db: Session) -> None:
         """Book a trade: position and limit move with it, in one transaction."""
-        rng = self.rng
-        portfolio, instrument = self._portfolio(), self._instrument()
-        quantity = 1 + int(rng.random() * 1000)
-        price = Decimal(5 * 10_000 + int(rng.random() * 1_950_000)).scaleb(-4)
-        signed = quantity if rng.random() < 0.5 else -quantity
+        trade = self._trade()
+        portfolio, instrument, _, side, quantity, price = trade
+        signed = quantity if side == "B" else -quantity
         with db.transaction():
-            db.execute(
-                BOOK,
-                (
-                    portfolio,
-                    instrument,
-                    int(rng.random() * self.counterparties) + 1,
-                    "B" if signed > 0 else "S",
-                    quantity,
-                    price,
-                ),
-            )
+            db.execute(BOOK, trade)
             db.execute(MOVE_POSITION, (portfolio, instrument, signed, price))
             used = db.one(USE_LIMIT, (signed * price, portfolio))
             if used is not None and used[1] > used[2]:
                 db.execute(BREACH, used)
+        self.forget(f"limits:{portfolio}", f"exposure:{portfolio}")
 
     @request("PATCH /trades/{id}", weight=4)
     def confirm(self, db: Session) -> None:
@@ -159,9 +133,13 @@ class RiskApi(PostgresUser):
     @request("PUT /positions/{id}", weight=3)
     def correct(self, db: Session) -> None:
         """Correct the quantity of a position."""
-        db.execute(CORRECT, (int(self.rng.uniform(-100, 100)), self._portfolio(), self._instrument()))
+        portfolio = self._portfolio()
+        db.execute(CORRECT, (int(self.rng.uniform(-100, 100)), portfolio, self._instrument()))
+        self.forget(f"exposure:{portfolio}")
 
     @request("PUT /limits/{id}", weight=1)
     def move_limit(self, db: Session) -> None:
         """Move a limit by up to 5 % either way."""
-        db.execute(MOVE_LIMIT, (Decimal(950 + int(self.rng.random() * 101)).scaleb(-3), self._portfolio()))
+        portfolio = self._portfolio()
+        db.execute(MOVE_LIMIT, (Decimal(950 + int(self.rng.random() * 101)).scaleb(-3), portfolio))
+        self.forget(f"limits:{portfolio}")

@@ -20,9 +20,11 @@ from gevent.event import Event
 
 from loadtests.alarm import Alarm
 from loadtests.arrivals import NS, schedule
+from loadtests.cache import Cache, Keys
 from loadtests.clock import measure
-from loadtests.config import LoadConfig, LoadTarget
+from loadtests.config import LoadConfig
 from loadtests.dispatch import Dispatcher, Work
+from loadtests.gauges import Gauges
 from loadtests.outcomes import DROPPED, STOPPED
 from loadtests.proof import prove_concurrency
 from loadtests.recorder import FLUSH_S, Recorder
@@ -35,6 +37,8 @@ DRAIN_S = 10.0
 """How long requests under way may take after the schedule's end."""
 CLOCK_S = 10.0
 """Time between measurements of the offset to the observer's clock."""
+GAUGES_S = 0.5
+"""Time between rows of what the load counts of itself."""
 START_DELAY_NS = 20_000_000
 """Between the decision to start and the first arrival."""
 
@@ -59,7 +63,10 @@ class Runtime:
         self._user_class = user_class
         self._users: set[PostgresUser] = set()
         self._number = 0
-        self._password = read_password(config)
+        self.gauges = Gauges(str(self.out / f"metrics.load-{worker}.jsonl"), config.node, worker)
+        self._roles = {route: role for route, role in (config.roles or {}).items() if role != config.user}
+        self._passwords = {role: read_password(config, role) for role in (None, *self._roles.values())}
+        self._keys = Keys(config.cache, self.gauges) if config.cache else None
         self._go = Event()
         self._stopping = False
         self._errors: dict[str, tuple[int, str]] = {}
@@ -72,9 +79,28 @@ class Runtime:
             self._take_closed if config.arrivals == "closed" else self.dispatcher.take
         )
 
-    def session(self, target: LoadTarget, rng: random.Random) -> Session:
-        """A session (not connected yet) to an endpoint."""
-        return Session(self.config, target, self._password, rng)
+    def open(self, route: str, rng: random.Random) -> Session:
+        """A session (not connected yet) to where a route leads, as the role that the route has."""
+        role = self._roles.get(route)
+        return Session(self.config, self.config.route(route), self._passwords[role], rng, role)
+
+    def lasting_sessions(self, rng: random.Random) -> dict[str, Session]:
+        """Route → session, for every route of a request that is not ``fresh``."""
+        made: dict[tuple[str, str | None], Session] = {}
+        found: dict[str, Session] = {}
+        for route in dict.fromkeys(request.route for request in self.requests if not request.fresh):
+            key = self.config.route(route).name, self._roles.get(route)
+            found[route] = made[key] = made.get(key) or self.open(route, rng)
+        return found
+
+    @property
+    def clock(self) -> float:
+        """How many times faster than the document's the application's timeouts run."""
+        return self.config.cache.clock if self.config.cache else 1.0
+
+    def new_cache(self) -> Cache | None:
+        """One client of the cache, None where the load has none."""
+        return Cache(self._keys, self.recorder) if self._keys else None
 
     def next_user(self) -> int:
         """A number for a new user, unique in this process."""
@@ -84,7 +110,7 @@ class Runtime:
     def joined(self, user: PostgresUser) -> None:
         """A user begins: open its sessions. They come back by themselves should that fail later."""
         deadline = monotonic() + CONNECT_S
-        for session in {user.writer, user.reader}:
+        for session in set(user.lasting.values()):
             while not session.connected:
                 try:
                     session.connect()
@@ -94,6 +120,8 @@ class Runtime:
                         self.fail(f"no connection to {session.target.name}: {_first_line(error)}")
                         raise GreenletExit from None
                     session.back_off()
+        if user.cache is not None:
+            user.cache.connect()
         self._users.add(user)
         if self._go.is_set() or self._stopping:
             return
@@ -121,15 +149,14 @@ class Runtime:
 
     def _start(self) -> None:
         try:
-            users = list(self._users)
-            self._user_class.prepare(users[0].writer)
-            sleepers = [_sleeper(user.writer) for user in users]
-            self.proof = prove_concurrency(sleepers)
+            self._prove(list(self._users))
             self.measure_clock()
         except Exception as error:
             self.fail(f"{type(error).__name__}: {_first_line(error)}")
             return
         gevent.spawn(self._every, FLUSH_S, self.recorder.flush)
+        gevent.spawn(self._every, GAUGES_S, self.write_gauges)
+        self.write_gauges()
         if self.config.clock:
             gevent.spawn(self._every, CLOCK_S, self.measure_clock)
         # What was made so far stays; a full collection over Locust's modules would stop all users for 50 ms.
@@ -152,6 +179,26 @@ class Runtime:
         finally:
             alarm.close()
         self._drain()
+
+    def _prove(self, users: list[PostgresUser]) -> None:
+        """Prepare the workload, and prove that its users run at the same time."""
+        first = self.requests[0]
+        rng = random.Random(0)
+        opened = self.open(first.route, rng)
+        # Where a workload has no lasting connections, those of the proof go at its end.
+        sessions = [next(iter(u.lasting.values()), None) or self.open(first.route, rng) for u in users]
+        try:
+            opened.tag = f"/* {first.service} prepare */ "
+            self._user_class.prepare(opened)
+            self.proof = prove_concurrency([_sleeper(session) for session in sessions])
+        finally:
+            for session in (opened, *sessions):
+                if not any(session in user.lasting.values() for user in users):
+                    session.close()
+
+    def write_gauges(self) -> None:
+        """Put what the load counts of itself into the record."""
+        self.gauges.write(self.clocks[-1]["offset_ns"] if self.clocks else 0)
 
     def _drain(self) -> None:
         """After the schedule's end: queued work is done or dropped, what is under way is awaited."""
@@ -202,6 +249,8 @@ class Runtime:
     def close(self) -> dict[str, Any]:
         """End the record; returns (and writes) the summary of this process."""
         self.recorder.flush()
+        self.write_gauges()
+        self.gauges.close()
         self.measure_clock()
         self.recorder.close()
         seconds = monotonic() - self._begun if self._begun else 0.0
@@ -210,6 +259,7 @@ class Runtime:
             "pid": os.getpid(),
             "failure": self.failure,
             "requests": self.recorder.rows,
+            "served": self.gauges.in_flight.ended,
             "offered": self.dispatcher.offered,
             "dropped": self.dispatcher.dropped,
             "errors": {k: {"count": n, "example": text} for k, (n, text) in sorted(self._errors.items())},
@@ -235,8 +285,7 @@ class Runtime:
 
     def _unserved(self, work: Work, now: int, outcome: str) -> None:
         request, record = self.requests[work[1]], self.recorder
-        reader = self.config.reader if request.reads else None
-        endpoint = (reader or self.config.writer).name
+        endpoint = self.config.route(request.route).name
         record.dropped(
             work[0],
             now,

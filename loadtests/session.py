@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,18 @@ Row = tuple[Any, ...]
 Params = Sequence[Any]
 
 
-def connect_parameters(config: LoadConfig, target: LoadTarget, password: str) -> dict[str, Any]:
-    """What ``psycopg.connect`` is given: autocommit, and a connection that notices a dead peer."""
+def connect_parameters(
+    config: LoadConfig, target: LoadTarget, password: str, user: str | None = None
+) -> dict[str, Any]:
+    """What ``psycopg.connect`` is given: autocommit, and a connection that notices a dead peer.
+
+    ``user``: the role, unless it is the load's own.
+    """
     parameters: dict[str, Any] = {
         "host": target.host,
         "port": target.port,
         "dbname": target.database,
-        "user": config.user,
+        "user": user or config.user,
         "password": password,
         "sslmode": config.sslmode,
         "connect_timeout": config.connect_timeout_s,
@@ -55,15 +60,24 @@ class Session:
     statement text (results come in binary), so pass constant texts with ``%s`` placeholders.
     """
 
-    def __init__(self, config: LoadConfig, target: LoadTarget, password: str, rng: random.Random) -> None:
+    def __init__(
+        self,
+        config: LoadConfig,
+        target: LoadTarget,
+        password: str,
+        rng: random.Random,
+        user: str | None = None,
+    ) -> None:
         self.target = target
+        self.tag = ""
+        """What leads every statement, a comment: pg_stat_statements then tells whose it is."""
         self.warned: str | None = None
         """SQLSTATE of a warning that came with the request under way, None: none did."""
-        self._parameters = connect_parameters(config, target, password)
+        self._parameters = connect_parameters(config, target, password, user)
         self._first, self._most = config.backoff_first_s, config.backoff_max_s
         self._rng = rng
         self._connection: GeventConnection | None = None
-        self._cursors: dict[str, Cursor[Row]] = {}
+        self._cursors: dict[str, tuple[Cursor[Row], str]] = {}
         self.failures = 0
         """Requests that cost the connection since the last one that went well."""
 
@@ -86,10 +100,16 @@ class Session:
 
     def execute(self, sql: str, params: Params | None = None) -> Cursor[Row]:
         """Run a statement; its result is valid until the same text runs again. psycopg.Error."""
-        cursor = self._cursors.get(sql)
-        if cursor is None:
-            cursor = self._cursors[sql] = self.connect().cursor(binary=True)
-        return cursor.execute(sql, params)
+        known = self._cursors.get(sql)
+        if known is None:
+            known = self._cursors[sql] = self.connect().cursor(binary=True), self.tag + sql
+        return known[0].execute(known[1], params)
+
+    def copy(self, sql: str, rows: Iterable[Params]) -> None:
+        """Send rows by ``COPY … FROM STDIN``. psycopg.Error."""
+        with self.connect().cursor() as cursor, cursor.copy(self.tag + sql) as copy:
+            for row in rows:
+                copy.write_row(row)
 
     def rows(self, sql: str, params: Params | None = None) -> list[Row]:
         """Run a statement and fetch what it returns."""
@@ -145,6 +165,7 @@ class Session:
             self.warned = diagnostic.sqlstate
 
 
-def read_password(config: LoadConfig) -> str:
-    """The password in the file that the configuration names. OSError where it cannot be read."""
-    return Path(config.password_file).read_text(encoding="utf-8").rstrip("\n")
+def read_password(config: LoadConfig, role: str | None = None) -> str:
+    """The password of a role (None: the load's own), from its file. OSError where it cannot be read."""
+    file = config.password_file if role in (None, config.user) else f"{config.password_file}.{role}"
+    return Path(file).read_text(encoding="utf-8").rstrip("\n")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from loadtests.user import PostgresUser
@@ -30,6 +31,13 @@ class Workload:
     """The rate, in requests per second, that it is meant to run at unless told otherwise."""
     user: str | None = None
     """The database role that it must run as; None: the load's usual one."""
+    roles: dict[str, str] = field(default_factory=dict)
+    """Route → role, where it is another."""
+    burst: int = 1
+    """How many requests arrive at one moment."""
+    uses_cache: bool = False
+    schema_set: str | None = None
+    """The schema that it needs (a folder of ``compose/sql``); None: it works on any."""
 
 
 def list_workloads(folder: Path | None = None) -> dict[str, Workload]:
@@ -53,6 +61,10 @@ def list_workloads(folder: Path | None = None) -> dict[str, Workload]:
                     transactions=bool(values.get("transactions", True)),
                     rate=float(str(values.get("rate", 100))),
                     user=str(values["user"]) if values.get("user") else None,
+                    roles=dict(cast(dict[str, str], values.get("roles") or {})),
+                    uses_cache=bool(values.get("uses_cache")),
+                    burst=int(str(values.get("burst", 1))),
+                    schema_set=str(values["schema_set"]) if values.get("schema_set") else None,
                 )
     return found
 
@@ -77,6 +89,7 @@ def _class_values(node: ast.ClassDef) -> dict[str, object]:
             targets, value = [item.target], item.value
         else:
             continue
-        if isinstance(value, ast.Constant):
-            values.update({target.id: value.value for target in targets if isinstance(target, ast.Name)})
+        with suppress(ValueError):
+            literal = ast.literal_eval(value)
+            values.update({target.id: literal for target in targets if isinstance(target, ast.Name)})
     return values

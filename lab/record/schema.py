@@ -221,6 +221,15 @@ METRICS: dict[str, tuple[str, str]] = {
     "haproxy_up": ("1", "label: backend/server; 1 while HAProxy sends it new connections"),
     "haproxy_sessions": ("1", "label: backend/server; current sessions"),
     "etcd_fsync_p99_seconds": ("s", "WAL fsync, from etcd's own histogram"),
+    "load_in_flight": ("1", "requests under way, as the load counts them; label: worker"),
+    "load_in_flight_seconds": ("s", "integral of load_in_flight over time, cumulative; label: worker"),
+    "cache_loads": ("1", "values loaded because the cache lacked them, cumulative; label: worker"),
+    "cache_expiries": ("1", "of those, entries that the same worker had put there and that ran out"),
+    "cache_simultaneous_loads": (
+        "1",
+        "most loads of one key at one time so far; label: worker",
+    ),
+    "cache_oldest_hit_seconds": ("s", "greatest age of a value served from the cache so far; label: worker"),
     "collector_cpu_seconds": ("s", "CPU time of the lab's collectors on the node, cumulative"),
 }
 

@@ -10,7 +10,8 @@ Standard library and psycopg only. ``python inside.py <settings.json> <mode>``:
                 writes ``<out>/audit-<node>.csv`` (trial,n,copies) and prints one JSON object: node →
                 {"lsn", "caught_up", "rows", "primary", "why"}
     redis       the same of the Redis writer's list (``lab.observe.redis_audit``)
-    statements  prints node → top statements by total time
+    baseline    keeps the counters of every node's statements in ``<out>/statements.json``, for ``statements``
+    statements  prints node → top statements by total time since the baseline, and all that a load tagged
     clock       prints monotonic and wall clock, ns
     trial       tells the observer's programs the number of the trial: ``trial <n> <token>`` to its clock port
 """
@@ -203,21 +204,61 @@ def redis(settings: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(audit_redis(settings)) + "\n")
 
 
-def statements(settings: dict[str, Any]) -> None:
+TOP = 25
+
+
+def counters(settings: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    """Node → role and id of a statement → [text, calls, total ms, rows]."""
     import psycopg
 
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, dict[str, list[Any]]] = {}
     for node in settings["nodes"]:
         with contextlib.suppress(psycopg.Error, OSError):
             with connect(settings, node, "lab_monitor") as connection:
                 rows = connection.execute(
-                    "SELECT query, calls, total_exec_time, mean_exec_time, rows FROM pg_stat_statements"
+                    "SELECT concat_ws('/', userid, queryid, toplevel), query, calls, total_exec_time, rows"
+                    " FROM pg_stat_statements"
                     " WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
-                    " ORDER BY total_exec_time DESC LIMIT 25"
                 ).fetchall()
-            keys = ("query", "calls", "total_ms", "mean_ms", "rows")
-            found[node["name"]] = [dict(zip(keys, row, strict=True)) for row in rows]
+            found[node["name"]] = {key: list(rest) for key, *rest in rows}
+    return found
+
+
+def baseline(settings: dict[str, Any]) -> None:
+    with open(f"{settings['out']}/statements.json", "w", encoding="utf-8") as file:  # noqa: PTH123
+        json.dump(counters(settings), file)
+    sys.stdout.write("{}\n")
+
+
+def statements(settings: dict[str, Any]) -> None:
+    before: dict[str, dict[str, list[Any]]] = {}
+    path = f"{settings['out']}/statements.json"
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:  # noqa: PTH123
+        before = json.load(file)
+    found = {node: since(before.get(node, {}), statements) for node, statements in counters(settings).items()}
     sys.stdout.write(json.dumps(found) + "\n")
+
+
+def since(before: dict[str, list[Any]], now: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """What ran between two readings of one node's counters: the top by time, and all that was tagged."""
+    rows = []
+    for key, (query, calls, total, returned) in now.items():
+        _, *old = before.get(key, ("", 0, 0.0, 0))
+        # Counters that fell began again at 0 (a crash loses them).
+        past = old if old[0] <= calls else (0, 0.0, 0)
+        calls, total, returned = calls - past[0], total - past[1], returned - past[2]
+        if calls > 0:
+            rows.append(
+                {
+                    "query": query,
+                    "calls": calls,
+                    "total_ms": total,
+                    "mean_ms": total / calls,
+                    "rows": returned,
+                }
+            )
+    rows.sort(key=lambda row: -row["total_ms"])
+    return rows[:TOP] + [row for row in rows[TOP:] if row["query"].startswith("/* ")]
 
 
 def clock(_: dict[str, Any]) -> None:
@@ -236,6 +277,7 @@ MODES = {
     "watch": watch,
     "audit": audit,
     "redis": redis,
+    "baseline": baseline,
     "statements": statements,
     "clock": clock,
     "trial": trial,

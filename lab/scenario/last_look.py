@@ -43,8 +43,8 @@ WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
 ORDER BY c.oid::regclass::text
 \gexec
-SELECT 'SELECT ''bank'', (SELECT total FROM bank.promise), sum(balance) FROM bank.account'
-WHERE to_regclass('bank.account') IS NOT NULL
+SELECT 'SELECT ''bank'', (SELECT total FROM lab.bank_promise), sum(balance) FROM lab.bank_account'
+WHERE to_regclass('lab.bank_account') IS NOT NULL
 \gexec
 """
 

@@ -70,6 +70,12 @@ class Load(Model):
     """The pooler that clients connect to; None: the first with transaction pooling."""
     arrivals: Literal["poisson", "constant"] = "poisson"
     workers: Annotated[int, Field(ge=1, le=64)] = 1
+    cache: bool = True
+    """Whether the workload uses the topology's cache, where there is one."""
+    clock: Annotated[float, Field(ge=1, le=10_000)] = 1.0
+    """How many times faster than the document's the application's timeouts (the cache's TTL) run."""
+    coalesce: bool = False
+    """Whether clients that miss the same entry of the cache at one time wait for one of them to load it."""
 
 
 class Step(Model):

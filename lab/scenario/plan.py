@@ -268,4 +268,8 @@ def load_summary(config: LoadConfig) -> dict[str, Any]:
         "workers": config.workers,
         "endpoint": config.writer.name,
         "reader": config.reader.name if config.reader else None,
+        "burst": config.burst,
+        "cache_ttl_s": config.cache.ttl_s if config.cache else None,
+        "clock": config.cache.clock if config.cache else 1.0,
+        "coalesce": config.cache is not None and config.cache.coalesce,
     }

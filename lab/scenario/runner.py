@@ -11,7 +11,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -57,8 +57,9 @@ def run_scenario(
     runs_dir: Path = Path("runs"),
     command: str = "",
     progress: Progress | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Done:
-    """Run it.
+    """Run it. ``files`` (name → text) go into the record as they are.
 
     Raises:
         UsageError: the scenario does not fit the lab.
@@ -74,6 +75,8 @@ def run_scenario(
         progress.phase("asking what the machine can do")
         why = cannot(lab, scenario)
         record, entry = open_record(lab, plan, runs_dir, command, journal)
+        for name, text in (files or {}).items():
+            record.put(name, text)
         if why:
             journal.done(entry)
             return _not_run(record, why, progress)
@@ -166,6 +169,8 @@ def _run(session: Session, journal: Journal, progress: Progress) -> int:
     # What does not change is asked while the load warms up.
     told = threading.Thread(target=describe, args=(session,), daemon=True)
     told.start()
+    with contextlib.suppress(LabError):
+        session.inside("baseline", 30)
     progress.phase(f"starting the load: {scenario.load.workload}, {scenario.load.rate:g} requests/s")
     session.start_load()
     load = load_summary(session.load)

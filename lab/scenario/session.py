@@ -100,6 +100,9 @@ class Session:
             workers=load.workers,
             seed=self.plan.seed,
             deadline_s=self.plan.deadline_s,
+            cache=load.cache,
+            clock=load.clock,
+            coalesce=load.coalesce,
         )
         self.load = start_load(self.lab, spec, self.run).config
         self._follow(self.programs[1])

@@ -10,6 +10,7 @@ from typing import Any
 from lab.record.reader import RecordReader
 from lab.record.schema import NS
 from reports.analysis import (
+    alarms,
     availability,
     clock,
     faults,
@@ -17,6 +18,7 @@ from reports.analysis import (
     freshness,
     latency,
     ledger,
+    little,
     pooling,
     progress,
     resources,
@@ -54,10 +56,14 @@ def measure(record: RecordReader) -> Analysis:
     requests = latency.read_requests(record, start)
     seconds = [(-(-(a - start) // NS), (b - start) // NS) for a, b in steady]
     load = latency.load(requests, [(a, b) for a, b in seconds if b > a], (end - start) / NS)
-    del requests
     metrics = Metrics(record)
     longest = max(steady, key=lambda s: s[1] - s[0], default=None)
     topology = source.yaml("topology.yaml")
+    databases = tuple(sorted({*source.expected, *metrics.nodes("pg_connections")}))
+    environment = str(topology.get("environment", ""))
+    fired = alarms.alarms(metrics, requests, manifest.resources, databases, environment, start, end)
+    del requests
+    law = little.little(record, metrics, longest)
     whole = _whole(source)
     account = ledger.summed(whole.ledger, [trial.ledger for trial in trials])
     slow_ns = round(manifest.slow_after_s * NS)
@@ -88,7 +94,9 @@ def measure(record: RecordReader) -> Analysis:
             longest,
         ),
         usage=resources.usage(metrics, manifest.resources, longest, (start, end)),
-        databases=tuple(sorted({*source.expected, *metrics.nodes("pg_connections")})),
+        little=law,
+        alarms=fired,
+        databases=databases,
         spans=_spans(source, trials),
         marks=tuple(source.mark(event) for event in source.events if event["t"] is not None),
         statements=_statements(record.json("statements.json")),
@@ -96,6 +104,7 @@ def measure(record: RecordReader) -> Analysis:
         clock_uncertainty_s=clock_s,
         reasons=(
             *validity.run_reasons(manifest, source.timed, injected, load.steady, clock_s),
+            *validity.load_reasons(law, record.json("generator.json"), load.steady),
             *validity.story_reasons(manifest, source.events),
             *(
                 Reason(metrics=("*",) if why in t.void else ("rto", "failover"), why=why, trial=t.trial)

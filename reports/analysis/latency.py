@@ -4,6 +4,7 @@
 - *response time* = done − intended; *service time* = done − started; *schedule lag* = started − intended.
 - *dropped*: intended and never started. Failed requests count as errors and are not in the percentiles,
   dropped ones are in neither: both are shown beside them, because a percentile without them flatters.
+- Commands to the cache are parts of requests: they have rows of their own by name, and are in no sum.
 - *percentile q*: nearest rank, the ⌈q·n⌉-th smallest raw value; never an average of percentiles. It is
   suppressed (None) where fewer than 10 samples lie beyond it, ⌊n·(1 − q)⌋ < 10.
 
@@ -24,6 +25,7 @@ import numpy.typing as npt
 
 from lab.record.reader import RecordReader
 from lab.record.schema import NS
+from loadtests.format import nested
 from reports.analysis.columns import integers, text
 from reports.analysis.model import Latency, Load, Seconds
 
@@ -74,6 +76,12 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.second)
+
+    @property
+    def whole(self) -> npt.NDArray[np.bool_]:
+        """Which rows are requests of the application, and not parts of one."""
+        parts = [number for number, (_, endpoint) in enumerate(self.kinds) if nested(endpoint or "")]
+        return ~np.isin(self.kind, parts)
 
 
 def read_requests(record: RecordReader, start: int) -> Requests:
@@ -132,14 +140,15 @@ def load(requests: Requests, steady: Sequence[tuple[int, int]], duration_s: floa
     inside = np.zeros(len(requests), dtype=np.bool_)
     for begin, end in steady:
         inside |= (requests.second >= begin) & (requests.second < end)
+    each = np.ones(len(requests), dtype=np.bool_)
     steady_s = float(sum(end - begin for begin, end in steady))
     loaded_s = float(min(duration_s, int(requests.second.max()) - int(requests.second.min()) + 1))
-    everything = np.ones(len(requests), dtype=np.bool_)
+    everything = requests.whole
     return Load(
         seconds=by_second(requests),
         all=latency(requests, everything, "all", None, loaded_s),
-        steady=latency(requests, inside, "all", None, steady_s) if steady_s else None,
-        by_name=_by_name(requests, everything, loaded_s),
+        steady=latency(requests, inside & everything, "all", None, steady_s) if steady_s else None,
+        by_name=_by_name(requests, each, loaded_s),
         steady_by_name=_by_name(requests, inside, steady_s) if steady_s else (),
         errors=requests.errors,
     )
@@ -178,11 +187,12 @@ def by_second(requests: Requests) -> Seconds:
     """Second by second, from the first to the last that any request was intended in."""
     low, high = int(requests.second.min()), int(requests.second.max())
     size = high - low + 1
-    at = requests.second - low
+    at, whole = requests.second - low, requests.whole
     counts = {
-        state: np.bincount(at[requests.state == state], minlength=size) for state in (OK, ERROR, DROPPED)
+        state: np.bincount(at[whole & (requests.state == state)], minlength=size)
+        for state in (OK, ERROR, DROPPED)
     }
-    ok = requests.state == OK
+    ok = whole & (requests.state == OK)
     # One sort by (second, response in µs) instead of one a second. 2^40 µs are 12 days.
     micros = np.clip(requests.response[ok].astype(np.float64) * 1000, 0, 2.0**40 - 1).astype(np.int64)
     key = (at[ok].astype(np.int64) << 40) | micros

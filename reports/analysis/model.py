@@ -457,6 +457,41 @@ class Usage(Value):
     memory_limit_bytes: float | None = None
 
 
+class Little(Value):
+    """Little's law over the load's steady state (``little.py``)."""
+
+    in_flight: float
+    """L: mean number of requests under way, as the generator counted them."""
+    rate: float
+    """X: requests that ended per second."""
+    service_s: float
+    """R: their mean time under way."""
+    off: float
+    """|L − X·R| ÷ L."""
+    holds: bool
+
+
+class Firing(Value):
+    """One time that an alarm was on."""
+
+    fired_s: float
+    over_s: float | None
+    """None: it was on to the end."""
+
+
+class Alarm(Value):
+    """One alarm over a run (``alarms.py``)."""
+
+    name: Literal["cpu", "connections", "latency", "capacity"]
+    node: str | None
+    threshold: float
+    unit: str
+    period_s: float
+    values: tuple[float | None, ...] = ()
+    """Average of each period, from run-start on; None: no sample."""
+    fired: tuple[Firing, ...] = ()
+
+
 class Reason(Value):
     """Why findings must not be judged."""
 
@@ -488,12 +523,15 @@ class Analysis(Value):
     load: Load = Load()
     pools: tuple[Pool, ...] = ()
     usage: tuple[Usage, ...] = ()
+    little: Little | None = None
+    """None: the generator did not count what it had under way, or too few requests."""
+    alarms: tuple[Alarm, ...] = ()
     databases: tuple[str, ...] = ()
     """Names of the database nodes."""
     spans: tuple[Span, ...] = ()
     marks: tuple[Mark, ...] = ()
     statements: dict[str, tuple[dict[str, Any], ...]] = Field(default_factory=dict)
-    """Node → top of pg_stat_statements: query, calls, total_ms, mean_ms, rows."""
+    """Node → the run's top statements and all that the load tagged: query, calls, total_ms, mean_ms, rows."""
     predicted: dict[str, float] = Field(default_factory=dict)
     """What the configuration predicts, seconds: best, worst and its parts."""
     clock_uncertainty_s: float | None = None

@@ -23,7 +23,7 @@ import numpy as np
 
 from lab.record.schema import NS, Manifest
 from reports.analysis.columns import Writes
-from reports.analysis.model import Latency, Reason
+from reports.analysis.model import Latency, Little, Reason
 
 LAG_S = 0.05
 PROBE_LAG_S = 0.25
@@ -32,6 +32,8 @@ GAP_S = 1.0
 CLOCK_S = 0.5
 CLOCK_SHARE = 0.05
 WINDOW_MARGIN_S = 5.0
+CEILING_SHARE = 0.8
+"""Of the generator's own ceiling: beyond it, a result may be the generator's."""
 STORY_METRICS = ("rto", "failover", "availability", "assertions")
 """What a story that was cut short leaves open. A loss that was seen stays a loss."""
 LOAD_METRICS = ("latency", "query", "pool.efficiency", "pool.utilisation", "db.cpu")
@@ -143,6 +145,28 @@ def run_reasons(
         found.append(Reason(metrics=("rto", "rpo.seconds"), why=why))
     if manifest.state == "running":
         found.append(Reason(metrics=("*",), why="the record is still being written"))
+    return tuple(found)
+
+
+def load_reasons(law: Little | None, generator: Any, steady: Latency | None) -> tuple[Reason, ...]:
+    """What the load generator's own account says against its findings.
+
+    ``generator``: the record's ``generator.json`` (``per_s``: what the generator could send at most).
+    """
+    found = []
+    if law is not None and not law.holds:
+        why = (
+            f"Little's law does not hold: {law.in_flight:.3g} requests under way, but {law.rate:.1f}/s × "
+            f"{1000 * law.service_s:.1f} ms = {law.rate * law.service_s:.3g} ({law.off:.1%} off, bound 5 %)"
+        )
+        found.append(Reason(metrics=LOAD_METRICS, why=why))
+    ceiling = generator.get("per_s") if isinstance(generator, dict) else None
+    if ceiling and steady is not None and steady.rate is not None and steady.rate > CEILING_SHARE * ceiling:
+        why = (
+            f"limited by the generator: {steady.rate:.0f} requests/s are within 20 % of its ceiling, "
+            f"{ceiling:.0f}/s"
+        )
+        found.append(Reason(metrics=LOAD_METRICS, why=why, status="inconclusive"))
     return tuple(found)
 
 

@@ -54,6 +54,7 @@ def scene(record: Record, analysis: Analysis, verdicts: Sequence[Verdict] = ()) 
         lines=_lines(analysis),
         colour=fault_colour(analysis.manifest.fault),
         redis_lost=analysis.redis.lost_by_second if analysis.redis else {},
+        alarms=analysis.alarms,
     )
 
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab.record.schema import Manifest
+from loadtests.format import whole
 from reports.charts import style
 from reports.charts.series import (
     NS,
@@ -99,6 +100,8 @@ class Scene:
     """The fault's colour."""
     redis_lost: Mapping[int, int] = field(default_factory=dict)
     """Second of the run → writes to Redis that were acknowledged in it and are gone."""
+    alarms: tuple[Any, ...] = ()
+    """Every alarm of the run (``reports.analysis.model.Alarm``)."""
     _tables: dict[str, pa.Table] = field(default_factory=dict)
 
     def table(self, name: str) -> pa.Table:
@@ -173,7 +176,8 @@ class Scene:
     def _binned(self) -> tuple[str, dict[Grid, Binned]]:
         grids = [self.grid, *(grid for trial in self.trials if (grid := self.zoom(trial)) is not None)]
         for traffic, name, ok in (("load", "requests", "ok"), ("writer probe", "writes", "acknowledged")):
-            binned = bin_requests(self.record.batches(name, REQUEST_COLUMNS), grids, ok=ok)
+            rows = self.record.batches(name, (*REQUEST_COLUMNS, "endpoint"))
+            binned = bin_requests(map(whole, rows), grids, ok=ok)
             if traffic != "load" or any(one.offered.any() for one in binned):
                 return traffic, dict(zip(grids, binned, strict=True))
         raise AssertionError("unreachable")

@@ -16,17 +16,164 @@ from loadtests.workloads import list_workloads  # noqa: E402
 MS = 1_000_000
 
 
-def test_the_mix_that_the_docstring_names_is_the_mix_that_runs() -> None:
+@pytest.mark.parametrize("name", sorted(set(list_workloads()) - {"mixed", "point-select", "bank"}))
+def test_the_mix_that_the_docstring_names_is_the_mix_that_runs(name: str) -> None:
     from loadtests.user import requests_of
     from loadtests.workloads import load_workload
 
-    described = list_workloads()["risk-api"].description
-    requests = requests_of(load_workload("risk-api"))
+    described = list_workloads()[name].description
+    requests = requests_of(load_workload(name))
     assert sum(request.weight for request in requests) == 100
     for request in requests:
-        line = next(line for line in described.splitlines() if request.name in line)
+        line = next(line for line in described.splitlines() if f"  {request.name}  " in line)
         assert line.strip().startswith(f"{request.weight} %")
-        assert line.strip().endswith("reader" if request.reads else "writer")
+        assert line.strip().endswith(request.route)
+        assert request.service == name
+
+
+def test_the_mixed_load_has_every_services_share_at_the_pool_that_it_names() -> None:
+    from loadtests.user import requests_of
+    from loadtests.workloads import load_workload
+
+    requests = requests_of(load_workload("mixed"))
+    described = list_workloads()["mixed"].description
+    for service, share in load_workload("mixed").shares.items():
+        mine = [request for request in requests if request.service == service]
+        assert sum(request.weight for request in mine) == pytest.approx(share)
+        assert any(line.strip().startswith(f"{share} %  {service} ") for line in described.splitlines())
+    assert {r.route for r in requests if r.service == "web"} == {"statement.reader"}
+    assert {r.route for r in requests if r.service == "analytics"} == {"session.reader"}
+    assert {r.route for r in requests if r.service == "batch"} == {"direct"}
+    assert {r.route for r in requests if r.service == "risk-api"} == {"writer"}
+    # Clients that come and go: without them a pool's efficiency says nothing.
+    assert 5 < sum(request.weight for request in requests if request.fresh) < 50
+    # Statement pooling rejects BEGIN, and a replica every write.
+    assert not [r for r in requests if r.route.endswith("reader") and not r.reads and r.service != "mixed"]
+
+
+def test_every_workload_says_its_rate_and_its_role() -> None:
+    for name, workload in list_workloads().items():
+        assert "Default rate: " in workload.description, name
+        said = workload.description.split("Default rate: ")[1].replace("\n", " ").split()[0]
+        assert float(said.replace(",", "")) == workload.rate, name
+        assert "Role" in workload.description, name
+
+
+def test_a_burst_is_of_requests_that_arrive_together() -> None:
+    from itertools import groupby
+
+    from loadtests.arrivals import schedule
+    from loadtests.config import LoadConfig, LoadTarget
+
+    made = LoadConfig(
+        run="r", out="/x", workload="serverless", writer=LoadTarget("w", "h", 1, "d"), user="u",
+        password_file="/p", rate=100, burst=10, duration_s=20,
+    )  # fmt: skip
+    arrivals = list(schedule(made, 0))
+    assert {len(list(same)) for _, same in groupby(arrivals)} == {10}
+    assert len(arrivals) == pytest.approx(2000, rel=0.25)
+
+
+class FakeRedis:
+    """A server's side of the cache: a dictionary whose entries have a TTL, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[str, float]] = {}
+        self.now = 0.0
+        self.fails: Exception | None = None
+
+    def execute_command(self, name: str, *words: Any) -> Any:
+        if self.fails:
+            raise self.fails
+        key = words[0] if words else ""
+        live = key in self.entries and self.entries[key][1] > self.now
+        if name in ("GET", "GETEX"):
+            return self.entries[key][0] if live else None
+        if name == "DEL":
+            return sum(self.entries.pop(word, None) is not None for word in words)
+        if name == "SET":
+            if "NX" in words and live:
+                return None
+            unit = "PX" if "PX" in words else "EX"
+            lives = words[words.index(unit) + 1] / (1000 if unit == "PX" else 1)
+            self.entries[key] = words[1], self.now + lives
+        return b"OK"
+
+    def close(self) -> None:
+        pass
+
+
+def cache_of(tmp_path: Path, server: FakeRedis, **settings: Any) -> tuple[Any, Any, Recorder]:
+    from loadtests.cache import Cache, Keys
+    from loadtests.config import CacheConfig, CacheNode
+    from loadtests.gauges import Gauges
+
+    (tmp_path / "password").write_text("p")
+    node = CacheNode("redis1.redis", "127.0.0.1", 1)
+    config = CacheConfig((node,), (), "cache", str(tmp_path / "password"), ttl_s=5.0, **settings)
+    gauges = Gauges(str(tmp_path / "metrics.load-0.jsonl"), "client", 0)
+    recorder = Recorder(str(tmp_path / "requests.0.bin"), "r", 0)
+    keys = Keys(config, gauges)
+
+    def client() -> Any:
+        made = Cache(keys, recorder)
+        made._open = lambda: server  # type: ignore[method-assign]
+        return made
+
+    return client, gauges, recorder
+
+
+def test_cache_aside_loads_once_and_again_after_a_deletion(tmp_path: Path) -> None:
+    server = FakeRedis()
+    client, gauges, recorder = cache_of(tmp_path, server)
+    cache, loads = client(), []
+
+    def load() -> list[object]:
+        loads.append(1)
+        return [(1, "a")]
+
+    assert [cache.get("k", load) for _ in range(3)] == [[[1, "a"]]] * 3
+    assert len(loads) == 1
+    cache.forget("k")
+    assert cache.get("k", load) == [[1, "a"]]
+    assert len(loads) == 2
+    # A deletion is no expiry.
+    assert gauges.values["cache_loads"] == 2
+    assert "cache_expiries" not in gauges.values
+    assert recorder.texts["name"] == ["redis GET miss", "redis SET", "redis GET hit", "redis DEL"]
+    assert recorder.texts["endpoint"] == ["redis1.redis"]
+
+
+def test_a_cache_that_fails_is_passed_by_and_left_alone_for_a_moment(tmp_path: Path) -> None:
+    import redis
+
+    server = FakeRedis()
+    client, _, recorder = cache_of(tmp_path, server)
+    server.fails = redis.ConnectionError("Connection refused")
+    cache = client()
+    assert cache.get("k", lambda: 7) == 7
+    assert cache.get("k", lambda: 8) == 8
+    assert recorder.texts["outcome"] == ["client:refused"]
+    recorder.close()
+    assert recorder.rows == 1
+
+
+@pytest.mark.parametrize(("coalesce", "expected"), [(False, 6), (True, 1)])
+def test_a_stampede_is_counted_and_coalescing_ends_it(tmp_path: Path, coalesce: bool, expected: int) -> None:
+    import gevent
+
+    server = FakeRedis()
+    client, gauges, _ = cache_of(tmp_path, server, coalesce=coalesce)
+
+    def slow() -> int:
+        gevent.sleep(0.1)
+        return 1
+
+    waiting = [gevent.spawn(client().get, "hot", slow) for _ in range(6)]
+    gevent.joinall(waiting, raise_error=True)
+    assert [one.value for one in waiting] == [1] * 6
+    assert gauges.values["cache_simultaneous_loads"] == expected
+    assert gauges.values["cache_loads"] == expected
 
 
 def environment() -> Any:

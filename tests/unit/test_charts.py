@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lab.record.reader import RecordReader
 from lab.record.schema import NS, TABLES
+from lab.record.writer import RecordWriter
 from reports.analysis import analyse
 from reports.charts import build, charts, style
 from reports.charts.series import Grid, bin_requests, metric, rate, runs, summed
@@ -149,7 +150,8 @@ def test_every_chart_has_its_own_id_and_says_what_it_needs() -> None:
 
 def test_every_chart_draws_a_full_record(record: RecordReader) -> None:
     drawn = build.draw_all(build.scene(record, analyse(record)))
-    assert [one.chart.id for one in drawn if one.why] == []
+    # This record is of a load without a cache, and of before statements were tagged.
+    assert [one.chart.id for one in drawn if one.why] == ["reads", "cache"]
     pictures = [picture for one in drawn for picture in one.pictures]
     assert {"trial-1", "trial-2", "waterfall", "timeline"} <= {picture.id for picture in pictures}
     ids: list[str] = []
@@ -160,6 +162,31 @@ def test_every_chart_draws_a_full_record(record: RecordReader) -> None:
         assert not [colour for colour in style.VARIABLES if colour in picture.svg.lower()]
         ids += re.findall(r' id="([^"]+)"', picture.svg)
     assert len(ids) == len(set(ids)), "two drawings of one page share an id"
+
+
+def test_where_statements_ran_and_what_the_cache_answered(tmp_path: Path) -> None:
+    writer = RecordWriter.create(tmp_path, "latency", topology="t", lab="l", seed=1, trials_asked=0)
+    rows = [
+        {"intended": n * NS // 10, "started": n * NS // 10, "done": n * NS // 10 + 1, "name": name,
+         "endpoint": "redis1.redis", "outcome": "ok", "worker": 0}
+        for n in range(200)
+        for name in (("redis GET hit",) if n % 4 else ("redis GET miss", "redis SET"))
+    ]  # fmt: skip
+    writer.rows("requests", rows)
+    writer.event("run-start", 0)
+    writer.event("run-end", 20 * NS)
+    nodes = [{"name": "pg1", "role": "primary"}, {"name": "pg3", "role": "replica"}]
+    writer.put("topology.yaml", json.dumps({"postgres": {"nodes": nodes}}))
+    tags = {"pg1": "risk-api writer", "pg3": "analytics session.reader"}
+    told = {node: [{"query": f"/* {tag} */ SELECT 1", "calls": 7}] for node, tag in tags.items()}
+    writer.put("statements.json", json.dumps(told))
+    writer.close("closed")
+    reader = RecordReader(writer.path)
+    drawn = {one.chart.id: one for one in build.draw_all(build.scene(reader, analyse(reader)))}
+    assert "75.0 % of 200 look-ups" in str(drawn["cache"].pictures[0].svg)
+    said = str(drawn["reads"].pictures[0].svg)
+    assert "pg3 (replica)" in said
+    assert "of these, analytics" in said
 
 
 def test_the_scene_knows_the_trials_as_they_were(record: RecordReader) -> None:

@@ -96,6 +96,6 @@ def test_another_workload_says_nothing(tmp_path: Path) -> None:
 
 def test_the_workload_says_who_it_must_be() -> None:
     found = list_workloads()
-    assert found["bank"].user == "app_admin"
+    assert found["bank"].user == "lab_probe"
     assert found["bank"].transactions
     assert found["risk-api"].user is None

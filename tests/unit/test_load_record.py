@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -242,9 +243,10 @@ def test_with_locust() -> None:
     """Importing Locust patches the process for good: those tests have one of their own."""
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/load_patched.py"]
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert re.search(r"\d+ passed", done.stdout)
+    assert "skipped" not in done.stdout
 
 
 # --- proof of concurrency

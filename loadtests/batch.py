@@ -1,0 +1,66 @@
+"""Batch jobs: bulk writes straight to the primary, past the poolers.
+
+Models the Risk Management Platform's batch jobs, which the document connects to the primary directly: here
+through the router's write port, which follows the primary. Each job opens a connection and closes it. The
+document gives no mix; these are the usual feeds of a risk system:
+
+    50 %  POST /imports/trades    100 trades of the day, by COPY                                 direct
+    30 %  POST /imports/prices    closing prices of 100 instruments, one multi-row upsert        direct
+    20 %  POST /settlements       up to 200 confirmed trades become settled                      direct
+
+Jobs lock rows in the order of their keys, or skip locked ones, so that they cannot deadlock each other.
+Default rate: 2 jobs/s (about 100 new trades a second). Role: app_readwrite. Needs the schema set risk.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+from loadtests.risk_data import RiskData
+from loadtests.session import Session
+from loadtests.user import PostgresUser, request
+
+ROWS = 100
+CLOSES_FROM = date(2026, 1, 1)
+DAYS = 60
+"""Closing prices are of these days, after the generated history: imported again, they are corrected."""
+
+IMPORT_TRADES = """
+COPY risk.trade (portfolio_id, instrument_id, counterparty_id, side, quantity, price, traded_at) FROM STDIN"""
+
+IMPORT_PRICES = """
+INSERT INTO risk.price (instrument_id, day, close, volatility)
+SELECT instrument, %s::date, close, 0.2 FROM unnest(%s::int[], %s::numeric[]) AS t (instrument, close)
+ON CONFLICT (instrument_id, day) DO UPDATE SET close = excluded.close"""
+
+SETTLE = """
+UPDATE risk.trade SET status = 'settled'
+WHERE (trade_id, traded_at) IN (
+    SELECT trade_id, traded_at FROM risk.trade WHERE status = 'confirmed'
+    ORDER BY traded_at LIMIT 200 FOR UPDATE SKIP LOCKED)"""
+
+
+class Batch(RiskData, PostgresUser):
+    """One scheduler of jobs."""
+
+    rate = 2
+    schema_set = "risk"
+
+    @request("POST /imports/trades", weight=50, route="direct", fresh=True)
+    def import_trades(self, db: Session) -> None:
+        """A file of trades."""
+        now = datetime.now(UTC)
+        db.copy(IMPORT_TRADES, [(*self._trade(), now) for _ in range(ROWS)])
+
+    @request("POST /imports/prices", weight=30, route="direct", fresh=True)
+    def import_prices(self, db: Session) -> None:
+        """Closing prices."""
+        day = CLOSES_FROM + timedelta(days=int(self.rng.random() * DAYS))
+        first = int(self.rng.random() * max(1, self.instruments - ROWS)) + 1
+        instruments = list(range(first, min(first + ROWS, self.instruments + 1)))
+        db.execute(IMPORT_PRICES, (day, instruments, [self._price() for _ in instruments]))
+
+    @request("POST /settlements", weight=20, route="direct", fresh=True)
+    def settle(self, db: Session) -> None:
+        """Settle what was confirmed."""
+        db.execute(SETTLE)
