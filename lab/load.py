@@ -24,7 +24,7 @@ from lab.errors import LabError, UsageError
 from lab.scenario.remote import stop
 from lab.topology.models import Topology
 from loadtests.config import Arrivals, CacheConfig, CacheNode, LoadConfig, LoadTarget
-from loadtests.workloads import list_workloads
+from loadtests.workloads import Workload, list_workloads
 
 PYTHON = "/opt/venv/bin/python"
 CODE = "/opt/lab"
@@ -194,21 +194,25 @@ def resolve_pool(topology: Topology, known: dict[str, Endpoint], pool: str | Non
     )
 
 
+def workload_for(topology: Topology, name: str) -> Workload:
+    """A workload by its name. UsageError where there is none, or where the topology lacks its schema."""
+    workloads = list_workloads()
+    if name not in workloads:
+        raise UsageError(f"there is no workload {name!r}", hint=f"There are: {', '.join(sorted(workloads))}.")
+    needed, there = workloads[name].schema_set, Path(topology.postgres.schema_set).name
+    if needed not in (None, there):
+        anywhere = ", ".join(other for other, found in workloads.items() if found.schema_set is None)
+        raise UsageError(
+            f"workload {name} needs the schema set {needed}, and topology {topology.name} has {there}",
+            hint=f"These run on any (a scenario takes --set load.workload=…): {anywhere}.",
+        )
+    return workloads[name]
+
+
 def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
     """The configuration of a load on a lab. UsageError where the spec does not fit the lab."""
-    workloads = list_workloads()
-    if spec.workload not in workloads:
-        raise UsageError(
-            f"there is no workload {spec.workload!r}", hint=f"There are: {', '.join(sorted(workloads))}."
-        )
     topology = lab.topology
-    workload = workloads[spec.workload]
-    if workload.schema_set not in (None, topology.postgres.schema_set):
-        raise UsageError(
-            f"workload {spec.workload} needs the schema set {workload.schema_set}, "
-            f"and topology {topology.name} has {topology.postgres.schema_set}",
-            hint=f"These run on any: {', '.join(n for n, w in workloads.items() if w.schema_set is None)}.",
-        )
+    workload = workload_for(topology, spec.workload)
     known = endpoints(topology, lab.allocation)
     writer, reader = resolve_pool(topology, known, spec.pool)
     client = topology.clients[0].name

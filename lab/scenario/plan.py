@@ -15,7 +15,7 @@ from lab.deploy.secret_names import MONITOR, PROBE
 from lab.errors import UsageError
 from lab.faults import find
 from lab.faults._base import sort_of, traits
-from lab.load import resolve_pool
+from lab.load import resolve_pool, workload_for
 from lab.observe.config import Config, Endpoint, Http, Probes, Redis
 from lab.scenario.models import Scenario, Step
 from lab.scenario.predict import predict, watch_s
@@ -61,6 +61,7 @@ def make_plan(scenario: Scenario, topology: Topology, allocation: Allocation, se
     """UsageError where the scenario does not fit the topology."""
     for number, step in scenario.faults:
         check_target(number, step, topology)
+    workload_for(topology, scenario.load.workload)
     window = story_s(scenario, topology)
     given = scenario.recovery.window
     if given != "auto":
