@@ -32,7 +32,10 @@ def register(app: typer.Typer) -> None:
         duration: Annotated[
             str, typer.Option("--duration", help="How long it is measured, such as 60s or 5m.")
         ] = "60s",
-        workload: Annotated[str, typer.Option(help="See `lab list workloads`.")] = "mixed",
+        workload: Annotated[
+            str | None,
+            typer.Option(help="See `lab list workloads`; default: mixed, or tpcb where it does not fit."),
+        ] = None,
         users: Annotated[
             int | None, typer.Option(min=1, help="Clients; default: the topology's application instances.")
         ] = None,
@@ -61,6 +64,10 @@ def register(app: typer.Typer) -> None:
         from lab.scenario.loader import load_scenario
         from lab.scenario.runner import run_scenario
 
+        lab = open_lab(topology, name)
+        if workload is None:
+            risk = Path(lab.topology.postgres.schema_set).name == "risk"
+            workload = "mixed" if risk else "tpcb"
         asked = {
             "settle": parse_duration(duration),
             "load.workload": workload,
@@ -70,7 +77,6 @@ def register(app: typer.Typer) -> None:
             "load.cache": str(cache).lower(),
         }
         story = load_scenario(SCENARIO, [f"{field}={v}" for field, v in asked.items() if v is not None])
-        lab = open_lab(topology, name)
         chosen = seed if seed is not None else secrets.randbelow(2**31)
         load = story.load
         if not as_json:

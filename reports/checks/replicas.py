@@ -7,6 +7,8 @@ it served, whatever routers and poolers did in between.
   on replicas of the topology (the standby is none).
 - ``analytics.on_primary``: calls of the service ``analytics`` that ran on a node that accepted writes at any
   time of the run. Without one on any node there is nothing to tell.
+- ``batch.direct``: of the calls of the service ``batch``, the percentage that went past the poolers and ran
+  on such a node.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from reports.checks.common import nothing
 from reports.findings import Finding
 
 EVIDENCE = ("statements.json", "topology.yaml")
-SHARE, ANALYTICS = "reads.replica_share", "analytics.on_primary"
+SHARE, ANALYTICS, BATCH = "reads.replica_share", "analytics.on_primary", "batch.direct"
+UNITS = {SHARE: "%", ANALYTICS: "1", BATCH: "%"}
 TAG = re.compile(r"^/\* (?P<service>[a-z-]+) (?P<route>[a-z.]+) \*/")
 LEAST = 20
 """Calls that a share needs."""
@@ -36,8 +39,9 @@ def run(analysis: Analysis, record: RecordReader) -> list[Finding]:
     missing = sorted(set(roles) - set(analysis.statements))
     if not analysis.statements or missing:
         why = f"the statements of {', '.join(missing) or 'the nodes'} were not collected"
-        return [nothing(SHARE, "%", "not run", why), nothing(ANALYTICS, "1", "not run", why)]
-    return [_share(calls, roles), _on_primary(calls, roles, _primaries(record, roles))]
+        return [nothing(metric, unit, "not run", why) for metric, unit in UNITS.items()]
+    primaries = _primaries(record, roles)
+    return [_share(calls, roles), _on_primary(calls, roles, primaries), _direct(calls, primaries)]
 
 
 def tagged(statements: dict[str, tuple[dict[str, Any], ...]]) -> Counter[tuple[str, str, str]]:
@@ -97,6 +101,24 @@ def _on_primary(calls: Counter[tuple[str, str, str]], roles: dict[str, str], pri
     )
 
 
+def _direct(calls: Counter[tuple[str, str, str]], primaries: set[str]) -> Finding:
+    mine = {
+        (node, route): n
+        for (node, service, route), n in calls.items()
+        if service == "batch" and route != "prepare"
+    }
+    if not mine:
+        return nothing(BATCH, "%", "not run", "the load ran no batch jobs")
+    good = sum(n for (node, route), n in mine.items() if route == "direct" and node in primaries)
+    return Finding(
+        metric=BATCH,
+        unit="%",
+        value=100 * good / sum(mine.values()),
+        evidence=EVIDENCE,
+        why=", ".join(f"{node} by {route}: {n:,}" for (node, route), n in sorted(mine.items())),
+    )
+
+
 def _roles(record: RecordReader) -> dict[str, str]:
     """Database node → its role on paper."""
     try:
@@ -113,4 +135,4 @@ def _primaries(record: RecordReader, roles: dict[str, str]) -> set[str]:
     return seen or {node for node, role in roles.items() if role == "primary"}
 
 
-CHECK = Check("replicas", (SHARE, ANALYTICS), run)
+CHECK = Check("replicas", tuple(UNITS), run)

@@ -192,6 +192,12 @@ def test_an_analytics_statement_on_the_primary_is_found() -> None:
     assert replicas._on_primary(Counter(), ROLES, {"pg1"}).status == "not run"
 
 
+def test_batch_jobs_that_went_through_a_pooler_or_to_a_replica_count_against_it() -> None:
+    said = statements(pg1={"/* batch direct */": 6, "/* batch writer */": 3}, pg3={"/* batch direct */": 1})
+    assert replicas._direct(replicas.tagged(said), {"pg1"}).value == 60
+    assert replicas._direct(Counter(), {"pg1"}).status == "not run"
+
+
 def test_statements_are_those_of_the_run() -> None:
     before = {"1/7/t": ["SELECT 1", 100, 50.0, 100], "1/8/t": ["SELECT 2", 9, 1.0, 9]}
     now = {
