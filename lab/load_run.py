@@ -23,6 +23,7 @@ from lab.record.reader import RecordReader
 from lab.record.schema import Anchor, ClockOffset
 from lab.record.writer import RecordWriter
 from lab.scenario.journal import heal_all, hold
+from lab.scenario.plan import load_summary
 from lab.scenario.remote import Follower, Program, fetch_rest
 from lab.scenario.session import announce_run
 
@@ -101,7 +102,7 @@ def _run(lab: Lab, spec: LoadSpec, writer: RecordWriter, *, quiet: bool) -> dict
         handle = start_load(lab, spec, writer.manifest.run)
         if spec.ui and not quiet:
             _say_where(lab, node)
-        writer.update(anchor=_anchor(node))
+        writer.update(anchor=_anchor(node), load={**vars(spec), **load_summary(handle.config)})
         program = Program(node.name, handle.out, "client")
         follower = Follower(lab, program, writer, view.feed)
         try:
