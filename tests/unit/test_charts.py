@@ -150,8 +150,8 @@ def test_every_chart_has_its_own_id_and_says_what_it_needs() -> None:
 
 def test_every_chart_draws_a_full_record(record: RecordReader) -> None:
     drawn = build.draw_all(build.scene(record, analyse(record)))
-    # This record is of a load without a cache, and of before statements were tagged.
-    assert [one.chart.id for one in drawn if one.why] == ["reads", "cache"]
+    # This record is of a load without a cache or a Redis probe, and of before statements were tagged.
+    assert [one.chart.id for one in drawn if one.why] == ["redis", "reads", "cache"]
     pictures = [picture for one in drawn for picture in one.pictures]
     assert {"trial-1", "trial-2", "waterfall", "timeline"} <= {picture.id for picture in pictures}
     ids: list[str] = []
