@@ -80,7 +80,8 @@ def line(record: Path) -> tuple[Line, Analysis]:
     low, high = head.predicted.get("best"), head.predicted.get("worst")
     kinds = Counter(mark.kind for mark in analysis.marks)
     own = analysis.finding(OWN)
-    whys = [head.not_run or "", *(text for trial in invalid for text in trial.invalid)]
+    whys = [head.not_run or "", "the run was interrupted" if head.state == "interrupted" else ""]
+    whys += [text for trial in invalid for text in trial.invalid]
     whys += [reason.why for reason in analysis.reasons if reason.trial == 0]
     return Line(
         scenario=head.scenario,

@@ -8,14 +8,18 @@ are cut off from the rest and not from each other.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from lab.driver import Lab
 from lab.errors import LabError
 from lab.faults import isolate, kill_node
-from lab.faults._base import Chain, Effect, Evidence, Instructions, Kind, Moves
+from lab.faults._base import Chain, Effect, Evidence, Instructions, Kind, Moves, first_true
+from lab.faults._packets import LOOKS, look_all, looks_at, told
 
 CUT, KILL = isolate.FAULT, kill_node.FAULT
+FEW = 3
+"""Peers that are asked, of those of ``isolate``: a whole zone is looked at in one go, and must die soon."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,23 @@ class LoseNode:
     def inject(self, lab: Lab, node: str, plan: Instructions) -> Effect:
         """Cut off, look, kill. LabError, and the cut mended, where peers still hear the node."""
         cut = CUT.inject(lab, node, plan)
-        seen = CUT.verify(lab, cut)
+        seen = self._cut_off(lab, node, plan)
         if not seen.found:
             CUT.heal(lab, plan)
             raise LabError(f"{node} was not killed, for it was not cut off before: {seen.how}")
         KILL.inject(lab, node, plan)
         return Effect(node, cut.wall_earliest, cut.wall_latest, plan, {"cut": seen.how})
+
+    def _cut_off(self, lab: Lab, node: str, plan: Instructions) -> Evidence:
+        """Peers of several kinds hear nothing."""
+        looks = looks_at(lab, node, plan["peers"], ("silent",))[:FEW]
+
+        def look() -> Evidence:
+            answers = look_all(lab, looks)
+            silent = bool(answers) and all(got in one.expected for one, got in answers)
+            return Evidence(silent, told(answers))
+
+        return first_true(look, LOOKS, lambda: time.sleep(0.1))
 
     def verify(self, lab: Lab, effect: Effect) -> Evidence:
         """It does not run; that it was cut off before, peers have told at the injection."""
@@ -59,7 +74,7 @@ class LoseNode:
         back = KILL.verify_healed(lab, instructions)
         if not back.found:
             return back
-        whole = CUT.verify_healed(lab, instructions)
+        whole = CUT.verify_healed(lab, {**instructions, "peers": instructions["peers"][:FEW]})
         return Evidence(whole.found, f"{back.how}; {whole.how}")
 
 

@@ -27,7 +27,7 @@ from reports.analysis import (
 )
 from reports.analysis.breakdown import breakdown, milestones, new_leader
 from reports.analysis.metrics import Metrics
-from reports.analysis.model import Analysis, Ledger, Outage, Reason, Span, Trial
+from reports.analysis.model import Analysis, Injected, Ledger, Outage, Reason, Span, Trial
 from reports.analysis.redis_writes import redis_writes
 from reports.analysis.source import Event, Source
 from reports.analysis.split_brain import split_brain
@@ -207,7 +207,7 @@ def _trial(source: Source, k: int, clock_s: float | None) -> Trial:
         uncertainty_s=uncertainty,
         window_end_s=None if window_end is None else (window_end - since) / NS,
         end_s=(end - since) / NS,
-        target=(took["node"] if took else None) or old,
+        target=_target(old, took["node"] if took else None, broken),
         new_primary=leader,
         verified="fault-verified" in by_kind and "fault-absent" not in by_kind,
         phase_ms=_number(by_kind.get("trial-start"), "phase_ms"),
@@ -250,6 +250,12 @@ def _trial(source: Source, k: int, clock_s: float | None) -> Trial:
         invalid=(*void, *blurred),
         void=void,
     )
+
+
+def _target(old: str | None, first: str | None, broken: Sequence[Injected]) -> str | None:
+    """The node that a trial is about: of several that were hit the primary, else the first one."""
+    hit = {node for fault in broken for node in fault.nodes}
+    return old if old in hit else first or old
 
 
 def _number(event: Event | None, key: str) -> float | None:
