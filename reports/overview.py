@@ -192,7 +192,7 @@ def _outage(one: Line) -> str:
         return view.NONE
     if one.no_outage == one.trials:
         return "no outage"
-    said = f"{view.number(one.rto_median)} / {view.figure(one.rto_worst, 's')}"
+    said = f"{view.figure(one.rto_median, 's')} / {view.figure(one.rto_worst, 's')}"
     more = [f"no outage in {one.no_outage}"] * bool(one.no_outage)
     more += [f"not recovered in {one.not_recovered}"] * bool(one.not_recovered)
     return f"{said} ({', '.join(more)})" if more else said
