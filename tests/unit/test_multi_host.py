@@ -9,8 +9,10 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
 
@@ -27,6 +29,7 @@ from lab.observe.wire import Wire, conninfos
 from lab.scenario.loader import load_scenario
 from lab.scenario.plan import make_plan, observer_config
 from lab.topology.loader import load_topology
+from loadtests.config import LoadConfig, LoadTarget
 from loadtests.session import connect_parameters
 from tests.fake_lab import FakeLab
 from tests.fix_topology import allocate
@@ -205,10 +208,10 @@ def test_the_matrices_are_whole() -> None:
 class Server:
     """Just enough of PostgreSQL's protocol for a log-in."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, address: str = "127.0.0.1", port: int = 0) -> None:
         self.kind = kind
         self.connections = 0
-        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket = socket.create_server((address, port))
         self.links: list[socket.socket] = []
         self.port = self.socket.getsockname()[1]
         if kind == "refusing":
@@ -249,6 +252,30 @@ def servers() -> Iterator[dict[str, Server]]:
     yield made
     for server in made.values():
         server.close()
+
+
+def test_the_load_finds_the_node_that_takes_writes_and_spreads_its_reads() -> None:
+    standby = Server("standby", "127.0.0.2")
+    primary = Server("primary", "127.0.0.3", standby.port)
+    target = LoadTarget("multi-host.write", "pg1,pg2", standby.port, "d", "127.0.0.2,127.0.0.3", "read-write")
+    config = LoadConfig(
+        run="r", out="/o", workload="risk-api", writer=target, user="u", password_file="/x", sslmode="disable"
+    )
+
+    def reached(attributes: str) -> str:
+        parameters = connect_parameters(config, replace(target, target_session_attrs=attributes), "p")
+        connection = psycopg.Connection.connect(**parameters)
+        try:
+            return connection.info.hostaddr
+        finally:
+            connection.pgconn.finish()
+
+    try:
+        assert {reached("read-write") for _ in range(5)} == {"127.0.0.3"}
+        assert {reached("any") for _ in range(40)} == {"127.0.0.2", "127.0.0.3"}
+    finally:
+        standby.close()
+        primary.close()
 
 
 def outcome(servers: dict[str, Server], *kinds: str) -> str:
