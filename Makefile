@@ -45,7 +45,7 @@ test: setup ## Install what is missing and run all tests, those on a real lab to
 
 .PHONY: test-nightly
 test-nightly: setup ## All tests and the slow ones: every fault on a real lab, runners killed (an hour)
-	@LAB_SLOW=1 LAB_KILL_ROUNDS=$${LAB_KILL_ROUNDS:-10} $(VENV)/bin/python -m pytest tests $(ARGS)
+	@LAB_SLOW=1 LAB_GENERATED=$${LAB_GENERATED:-10000} LAB_KILL_ROUNDS=$${LAB_KILL_ROUNDS:-10} $(VENV)/bin/python -m pytest tests $(ARGS)
 
 .PHONY: lab-up
 lab-up: setup ## Bring a lab up and print how to connect

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lab.deploy.allocate import sample_allocation
 from lab.deploy.differences import stand_ins, substitutions
@@ -19,7 +17,6 @@ from lab.scenario.loader import (
     scenario_path,
     split_overrides,
 )
-from lab.scenario.models import Scenario
 from lab.scenario.plan import make_plan, observer_config
 from lab.scenario.predict import PARTS, predict
 from lab.topology.loader import load_topology
@@ -201,27 +198,3 @@ def test_observer_configuration_is_complete_and_holds_no_secret() -> None:
     assert config.agent_address == ALLOCATION.addresses["observer"]["control"]
     assert set(config.addresses.values()) == {m.name for m in TOPOLOGY.members()}
     assert Config.from_json(config.to_json()) == config
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.one_of(
-        st.binary(max_size=80),
-        st.text(alphabet="nametilsp:-[]{}&*!\n '\"#|>%@?,0123456789.", max_size=60).map(str.encode),
-        st.tuples(
-            st.sampled_from([*Scenario.model_fields, "steps", "nonsense"]),
-            st.sampled_from(
-                ["1", "-1", "null", "[1]", "{a: b}", "[{fault: 1}]", "1e999", "''", ".nan", "yes"]
-            ),
-        ).map(lambda pair: (GOOD + f"{pair[0]}: {pair[1]}\n").encode()),
-    )
-)
-def test_any_yaml_gives_a_scenario_or_a_usage_error(
-    tmp_path_factory: pytest.TempPathFactory, text: bytes
-) -> None:
-    file = tmp_path_factory.getbasetemp() / "fuzz.yaml"
-    file.write_bytes(text)
-    try:
-        load_scenario(file)
-    except UsageError:
-        return
