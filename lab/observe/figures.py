@@ -133,6 +133,10 @@ def patroni_state(data: Mapping[str, object]) -> list[Figure]:
 PG_SQL = """
 SELECT 'pg_connections', COALESCE(state, 'other'), count(*)::float8
   FROM pg_stat_activity WHERE backend_type = 'client backend' GROUP BY 2
+UNION ALL SELECT 'pg_active', COALESCE(wait_event_type || ':' || wait_event, 'CPU'), count(*)::float8
+  FROM pg_stat_activity WHERE state = 'active' AND backend_type = 'client backend'
+    AND pid <> pg_backend_pid() AND application_name NOT LIKE 'lab-%' GROUP BY 2
+UNION ALL SELECT 'pg_max_connections', NULL, current_setting('max_connections')::float8
 UNION ALL SELECT m, NULL, v FROM (
   SELECT sum(sessions)::float8 AS s, sum(xact_commit)::float8 AS c, sum(xact_rollback)::float8 AS r,
          sum(conflicts)::float8 AS k FROM pg_stat_database WHERE datname = current_database()) AS d,
@@ -149,6 +153,22 @@ UNION ALL SELECT 'pg_sync_standbys', NULL, count(*)::float8 FROM pg_stat_replica
 """
 """One statement for everything; PostgreSQL 14 and later. ``pg_stat_replication`` on a standby lists what
 cascades from it."""
+
+
+def machine_cpu(text: str, ticks_per_s: float) -> list[Figure]:
+    """First line of ``/proc/stat``: user nice system idle iowait irq softirq steal …, in clock ticks.
+
+    A container reads the host's: it is everything that runs on the machine, in the lab or beside it.
+    """
+    words = text.partition("\n")[0].split()
+    if len(words) < 9 or words[0] != "cpu":
+        return []
+    user, nice, system, _, _, irq, soft, steal = (int(word) for word in words[1:9])
+    cores = sum(1 for line in text.splitlines() if line.startswith("cpu") and line[3:4].isdigit())
+    return [
+        ("machine_cpu_seconds", None, (user + nice + system + irq + soft + steal) / ticks_per_s),
+        ("machine_cores", None, float(cores)),
+    ]
 
 
 def postgres(rows: Iterable[Sequence[str | None]]) -> list[Figure]:

@@ -194,6 +194,12 @@ METRICS: dict[str, tuple[str, str]] = {
     "patroni_is_primary": ("1", "1 where Patroni's REST API says that the node leads"),
     "patroni_timeline": ("1", "the node's timeline, as Patroni's REST API says"),
     "pg_connections": ("1", "backends by state; label: state"),
+    "pg_active": (
+        "1",
+        "active client backends at the moment of the sample, the lab's own left out; label: "
+        "wait_event_type:wait_event, CPU where it waits for nothing. No row: none",
+    ),
+    "pg_max_connections": ("1", "the setting"),
     "pg_sessions": ("1", "sessions ever established to the database, cumulative"),
     "pg_xact_commit": ("1", "cumulative"),
     "pg_xact_rollback": ("1", "cumulative"),
@@ -230,6 +236,8 @@ METRICS: dict[str, tuple[str, str]] = {
         "most loads of one key at one time so far; label: worker",
     ),
     "cache_oldest_hit_seconds": ("s", "greatest age of a value served from the cache so far; label: worker"),
+    "machine_cpu_seconds": ("s", "CPU time of everything on the host of the observer, cumulative"),
+    "machine_cores": ("1", "cores of that host"),
     "collector_cpu_seconds": ("s", "CPU time of the lab's collectors on the node, cumulative"),
 }
 

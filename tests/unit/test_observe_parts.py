@@ -153,6 +153,15 @@ def test_postgres_leaves_unknowns_out() -> None:
     assert figures.postgres(rows) == [("pg_sessions", None, 5.0)]
 
 
+def test_machine_cpu_counts_all_but_idle_and_waiting() -> None:
+    text = "cpu  100 10 50 1000 40 1 2 7 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 1 1 1 1 1 1 1 1 0 0\nintr 5\n"
+    assert figures.machine_cpu(text, 100) == [
+        ("machine_cpu_seconds", None, pytest.approx(1.70)),
+        ("machine_cores", None, 2.0),
+    ]
+    assert figures.machine_cpu("", 100) == []
+
+
 # --- the leader key
 
 

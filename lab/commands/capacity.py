@@ -1,0 +1,129 @@
+"""``lab capacity``: how much a lab carries within an objective, what ends it, and until when it lasts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lab.experiment.slo import DEFAULT
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("capacity")
+    def capacity_command(
+        topology: Annotated[
+            str, typer.Option("--topology", help="Brought up for the run unless a lab of it is up.")
+        ] = "risk-prod",
+        name: Annotated[
+            str | None, typer.Option("--name", help="Of the lab; made from the topology by default.")
+        ] = None,
+        workload: Annotated[str, typer.Option(help="See `lab list workloads`.")] = "risk-api",
+        slo: Annotated[str, typer.Option(help="What a step has to keep.")] = DEFAULT,
+        rate: Annotated[
+            float | None, typer.Option(min=1, help="Of the first step; default: half of the workload's own.")
+        ] = None,
+        users: Annotated[
+            int | None, typer.Option(min=1, help="Most requests under way; default: the instances.")
+        ] = None,
+        pool: Annotated[str | None, typer.Option(help="Pooler, pool mode, router or endpoint.")] = None,
+        workers: Annotated[int, typer.Option(min=1, max=64, help="Locust processes.")] = 1,
+        step: Annotated[str, typer.Option(help="Length of a step, such as 8s.")] = "8s",
+        repeats: Annotated[int, typer.Option(min=1, help="Good steps that the knee's rate needs.")] = 2,
+        precision: Annotated[
+            float, typer.Option(min=0.01, max=1, help="First bad ÷ last good − 1 at which to stop.")
+        ] = 0.08,
+        levels: Annotated[
+            str | None, typer.Option(help="Concurrency of the closed loop: 1,2,4,…; none: leave it out.")
+        ] = None,
+        now: Annotated[
+            float | None,
+            typer.Option("--now", min=0, help="Rate that production carries now, for the forecast."),
+        ] = None,
+        growth: Annotated[
+            str | None, typer.Option(help="Per month, such as 5%, or a CSV: date,requests_per_second.")
+        ] = None,
+        settings: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="KEY=VALUE", help="A field of the topology."),
+        ] = None,
+        resume: Annotated[
+            Path | None, typer.Option(help="Go on with an interrupted run; its steps count.")
+        ] = None,
+        seed: Annotated[int, typer.Option(help="Equal seeds give equal schedules.")] = 1,
+        keep: Annotated[
+            bool, typer.Option("--keep", help="Leave a lab up that was brought up for it.")
+        ] = False,
+        runs: Annotated[Path, typer.Option(help="The folder of the run records.")] = Path("runs"),
+        as_json: Annotated[
+            bool, typer.Option("--json", help="One JSON document on standard output.")
+        ] = False,
+    ) -> None:
+        """Measure how much a lab carries within an objective, and report it with a forecast.
+
+        Offered rate rises in steps until one fails, then the knee is found by bisection; a closed loop over
+        rising concurrency gives the scalability law. Takes about four minutes.
+        """
+        import shlex
+        import sys
+
+        from lab import labs, terminal
+        from lab.commands.run import report_run
+        from lab.errors import UsageError
+        from lab.experiment.capacity import LEVELS, CapacityPlan, run_capacity
+        from lab.experiment.slo import parse_slo
+        from lab.load_run import parse_duration
+        from loadtests.workloads import list_workloads
+        from reports.capacity.growth import parse_growth
+
+        known = list_workloads()
+        if workload not in known:
+            raise UsageError(
+                f"there is no workload {workload!r}", hint=f"There are: {', '.join(sorted(known))}."
+            )
+        parse_slo(slo)
+        forecast = parse_growth(growth, now) if growth is not None else None
+        plan = CapacityPlan(
+            workload=workload,
+            slo=slo,
+            rate=rate if rate is not None else known[workload].rate / 2,
+            users=users,
+            pool=pool,
+            workers=workers,
+            step_s=parse_duration(step),
+            repeats=repeats,
+            precision=precision,
+            now=now if now is not None else known[workload].rate,
+            levels=LEVELS if levels is None else _levels(levels),
+        )
+        mine = labs.Labs(name, keep=keep, suffix="capacity")
+        try:
+            lab = mine.get(topology, tuple(settings or ()))
+            path = run_capacity(
+                lab, plan, seed=seed, runs=runs, command=shlex.join(["lab", *sys.argv[1:]]), resume=resume
+            )
+        finally:
+            mine.close()
+        if forecast is not None:
+            (path / "growth.json").write_text(forecast.model_dump_json(indent=1), encoding="utf-8")
+        terminal.say(
+            f"the record is {path}; `lab simulate --from {path}` asks the model about what was not measured"
+        )
+        raise typer.Exit(report_run(path, as_json))
+
+
+def _levels(text: str) -> tuple[int, ...]:
+    from lab.errors import UsageError
+
+    if text.strip() == "none":
+        return ()
+    try:
+        found = tuple(sorted({int(word) for word in text.split(",")}))
+    except ValueError:
+        raise UsageError(f"{text!r} is no list of concurrencies", hint="Such as 1,2,4,8,12,16.") from None
+    if not found or found[0] < 1:
+        raise UsageError("a concurrency is at least 1")
+    return found
