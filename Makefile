@@ -71,6 +71,10 @@ chaos: venv ## Run a scenario against a lab and judge it
 latency: venv ## The mixed load at a stated rate: latency, pools, CPU, cache, alarms (ARGS="--rate 80 --duration 60s")
 	@$(LAB) latency --topology $(TOPOLOGY) $(NAMED) $(ARGS)
 
+.PHONY: capacity
+capacity: setup ## How much a topology carries, what ends it, until when it lasts, what then (GROWTH=5% NOW=300)
+	@$(LAB) capacity --topology $(TOPOLOGY) $(NAMED) $(if $(GROWTH),--growth $(GROWTH)) $(if $(NOW),--now $(NOW)) $(ARGS)
+
 .PHONY: report
 report: venv ## Analyse a run record again and write its report
 	@$(LAB) report $(RUN) $(ARGS)

@@ -47,12 +47,12 @@ class Law:
     @property
     def peak_at(self) -> float | None:
         """Concurrency of the greatest throughput; None where throughput never falls (β = 0)."""
-        return math.sqrt((1 - self.alpha) / self.beta) if self.beta > 0 and self.alpha < 1 else None
+        return max(1.0, math.sqrt(max(0.0, 1 - self.alpha) / self.beta)) if self.beta > 0 else None
 
     @property
     def peak(self) -> float | None:
         """The greatest throughput; with β = 0 there is none, see ``limit``."""
-        return float(self.throughput(max(1.0, self.peak_at))) if self.peak_at is not None else None
+        return float(self.throughput(self.peak_at)) if self.peak_at is not None else None
 
     @property
     def limit(self) -> float | None:

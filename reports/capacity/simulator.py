@@ -15,6 +15,9 @@ connection, runs, and gives both back. Everything queues first come, first serve
 - In an *outage* work that reaches the primary waits for its end, work under way on it fails; then the new
   connections come first, and the backlog after them.
 
+Work on the *shared machine* is part of the measured service time already: it occupies the machine, and adds
+nothing but the wait for it.
+
 A request visits each CPU once: round trips inside a transaction are one piece of work and one of waiting.
 """
 
@@ -224,7 +227,6 @@ def _run(
             if servers[0] > t:
                 t = servers[0]
             heapreplace(servers, t + (own + cpu[i]) / speed)
-            t += own
         servers, speed = busy[node[i]]
         if servers[0] > t:
             t = servers[0]

@@ -1,0 +1,189 @@
+"""What the model says of a system: figures at a rate, the knee, an outage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lab.experiment.slo import Objective
+from lab.experiment.step import quantiles
+from reports.capacity.simulator import DROPPED, FAILED, OK, TIMED_OUT, Outcome, simulate
+from reports.capacity.system import FOREVER, Demand, Outage, System, Traffic
+
+REQUESTS = 40_000
+"""Of one simulated rate: some 400 beyond its p99."""
+PRECISION = 0.02
+
+
+@dataclass(frozen=True)
+class Point:
+    """The model at one rate. Times in ms, shares of 1, rates per second."""
+
+    rate: float
+    throughput: float
+    response: dict[str, float | None]
+    wait: float
+    """Mean wait for a server connection."""
+    errors: float
+    dropped: float
+    utilisation: dict[str, float]
+    """Of the primary, the readers, the pools and the machine."""
+
+    def shares(self) -> dict[str, float | None]:
+        return {**self.response, "errors": self.errors, "dropped": self.dropped}
+
+
+def at(
+    system: System, demands: tuple[Demand, ...], rate: float, *, requests: int = REQUESTS, seed: int = 1
+) -> Point:
+    """Simulate one rate. The first tenth of the requests is warm-up, as far as percentiles go."""
+    outcome = simulate(system, Traffic(demands, requests, rate, seed=seed))
+    return point(system, outcome, rate, warm_up=requests // 10)
+
+
+def point(system: System, outcome: Outcome, rate: float, *, warm_up: int = 0) -> Point:
+    """The figures of a simulated run, by the definitions of ``lab.experiment.step``."""
+    kept = slice(warm_up, None)
+    state, arrived, done = outcome.state[kept], outcome.arrived[kept], outcome.done[kept]
+    ok = state == OK
+    n = max(1, len(state))
+    begin = float(arrived[0])
+    end = max(float(arrived[-1]), float(np.nanmax(done)) if ok.any() else 0.0)
+    got = np.isfinite(outcome.granted[kept])
+    wait = (outcome.granted[kept] - outcome.started[kept])[got]
+    errors = (
+        np.isin(state, (TIMED_OUT, FAILED)).sum()
+        + ((state != OK) & ~np.isin(state, (TIMED_OUT, FAILED, DROPPED))).sum()
+    )
+    return Point(
+        rate=rate,
+        throughput=int(ok.sum()) / max(end - begin, 1e-9),
+        response=quantiles((done - arrived)[ok] * 1000),
+        wait=float(wait.mean()) * 1000 if len(wait) else 0.0,
+        errors=float(errors) / n,
+        dropped=float((state == DROPPED).sum()) / n,
+        utilisation=_utilisation(system, outcome),
+    )
+
+
+def _utilisation(system: System, outcome: Outcome) -> dict[str, float]:
+    span = max(
+        float(np.nanmax(outcome.done)) if np.isfinite(outcome.done).any() else 0.0, float(outcome.arrived[-1])
+    )
+    span = max(span, 1e-9)
+    ran = np.isfinite(outcome.granted)
+    found = {"primary CPU": float(outcome.cpu[ran & (outcome.node == 0)].sum()) / (system.primary * span)}
+    if system.replicas:
+        found["replica CPU"] = float(outcome.cpu[ran & (outcome.node > 0)].sum()) / (
+            sum(system.replicas) * span
+        )
+    for name, number, size in (
+        ("writer pool", 0, system.pool.writer),
+        ("reader pool", 1, system.pool.reader),
+    ):
+        rows = ran & (outcome.pool == number)
+        if system.pool.mode != "session" and rows.any():
+            found[name] = float((outcome.released - outcome.granted)[rows].sum()) / (size * span)
+    if system.machine != FOREVER:
+        work = float(outcome.cpu[ran].sum()) + system.machine_cpu * int(ran.sum())
+        found["machine"] = work / (system.machine * span)
+    busy = np.nansum((outcome.done - outcome.started)[np.isfinite(outcome.done)])
+    found["clients"] = float(busy) / (system.clients * span)
+    return found
+
+
+def bottleneck(point: Point) -> tuple[str, float]:
+    """The station that is used most."""
+    return max(point.utilisation.items(), key=lambda item: item[1])
+
+
+def ceiling(system: System, demands: tuple[Demand, ...]) -> float:
+    """The rate at which the first station is fully used: no queueing system carries more (bottleneck law)."""
+    share = sum(d.share for d in demands)
+    kept = [(d, d.share / share * (1 - system.cache_hit * d.cacheable)) for d in demands]
+    cpu = {True: 0.0, False: 0.0}
+    held = {True: 0.0, False: 0.0}
+    service = sum(d.share / share * float(d.service.mean()) for d in demands)
+    for d, part in kept:
+        mean = float(d.service.mean())
+        cpu[d.writes] += part * mean * min(d.cpu, d.held)
+        held[d.writes] += part * mean * d.held * (d.queried if system.pool.mode == "statement" else 1.0)
+    primary = cpu[True] + (0.0 if system.replicas else cpu[False])
+    limits = [
+        system.primary / primary if primary else FOREVER,
+        sum(system.replicas) / cpu[False] if system.replicas and cpu[False] else FOREVER,
+        system.clients / service if service else FOREVER,
+    ]
+    if system.machine != FOREVER:
+        limits.append(
+            system.machine / (cpu[True] + cpu[False] + system.machine_cpu * sum(p for _, p in kept))
+        )
+    if system.pool.mode != "session":
+        limits += [
+            size / held[writes] if held[writes] else FOREVER
+            for writes, size in ((True, system.pool.writer), (False, system.pool.reader))
+        ]
+    return min(limits)
+
+
+def knee(
+    system: System, demands: tuple[Demand, ...], slo: Objective, *, requests: int = REQUESTS
+) -> tuple[float | None, Point | None]:
+    """The greatest rate at which the model keeps the objective, and its point; (None, point) where none."""
+    high = ceiling(system, demands) * 1.05
+    low = high / 1000
+    first = at(system, demands, low, requests=requests)
+    if slo.broken(first.shares()):
+        return None, first
+    best = first
+    while high / low > 1 + PRECISION:
+        middle = math.sqrt(low * high)
+        found = at(system, demands, middle, requests=requests)
+        if slo.broken(found.shares()):
+            high = middle
+        else:
+            low, best = middle, found
+    return low, best
+
+
+@dataclass(frozen=True)
+class Failover:
+    """What an outage of the primary does. Seconds from its beginning."""
+
+    length: float
+    recovered: float | None
+    """When the last request was answered that took more than the objective's limit; None: never seen."""
+    backlog: int
+    """Most requests that waited at a time."""
+    failed: int
+    dropped: int
+    connections: int
+    connect_s: float
+
+
+def failover(
+    system: System, demands: tuple[Demand, ...], rate: float, length: float, connect_s: float, limit_ms: float
+) -> Failover:
+    """Simulate an outage of the primary at a rate: its backlog, and the storm of new connections after it."""
+    begin = 10.0
+    spare = max(1 - rate / ceiling(system, demands), 0.02)
+    after = min(1200.0, 3 * length / spare + 30)
+    pool = system.pool
+    connections = system.clients if pool.mode == "session" else min(pool.writer, system.clients)
+    outage = Outage(begin, length, connect_s, connections)
+    requests = min(3_000_000, int(rate * (begin + length + after)))
+    found = simulate(system, Traffic(demands, max(requests, 100), rate), outage)
+    ok = found.state == OK
+    late = ok & ((found.done - found.arrived) * 1000 > limit_ms) & (found.done > begin)
+    last = float(found.done[late].max()) - begin if late.any() else 0.0
+    caught_up = last < (float(found.arrived[-1]) - begin) * 0.98
+    open_at = np.sort(found.arrived)
+    shut_at = np.sort(np.where(np.isfinite(found.done), found.done, found.arrived + system.drop_after))
+    moments = np.linspace(begin, float(open_at[-1]), 2000)
+    waiting = np.searchsorted(open_at, moments, "right") - np.searchsorted(shut_at, moments, "right")
+    return Failover(
+        length, last if caught_up else None, int(waiting.max()), int((found.state == FAILED).sum()),
+        int(np.isin(found.state, (DROPPED, TIMED_OUT)).sum()), connections, connect_s,
+    )  # fmt: skip

@@ -1,0 +1,239 @@
+"""What ends the capacity: the resource that binds, named with its evidence.
+
+A pure function over the figures of the steps. Looked at is the step in which it shows: the least
+bad one (where all were good, the greatest). Cause before effect: the first of these that is under pressure.
+
+- *generator*: its own lateness (p99) over 50 ms, or its process at 90 % of a core a worker. Then what was
+  measured is the generator's limit, and the knee a lower bound.
+- *max_connections*: backends at 95 % of the setting, or clients refused for it (SQLSTATE 53300).
+- *lock*: at least 30 % of the sampled active sessions, and one on average, wait for heavyweight locks: more
+  CPU would not help.
+- *pool*: server connections in use at 70 % of the pool's limit, while clients wait for one (at least 20 % of
+  the mean response: a tail breaks long before a pool is always full), the database not at its limit.
+- *primary CPU*, *replica CPU*: 85 % of the node's limit, or held back by its quota for 5 % of the time.
+- *WAL*: as many wait for WAL to be written, flushed or confirmed.
+- *replica*: replay more than 5 s behind.
+- *cache*: fewer hits than half of those of the first step.
+- *machine*: the cores that all nodes share used to 95 %: a lower bound too, since nodes of one machine hold
+  each other up.
+- *clients*: all users busy: the offered concurrency ended first, so a lower bound.
+
+Where nothing is under pressure the answer is *unknown*, with the nearest named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+CPU_FULL = 0.85
+THROTTLED = 0.05
+POOL_FULL = 0.70
+POOL_WAIT = 0.20
+WAITING = 0.30
+SESSIONS = 1.0
+"""Waiting sessions, on average, that a wait needs to be what binds."""
+CONNECTIONS_FULL = 0.95
+GENERATOR_LAG_MS = 50.0
+GENERATOR_FULL = 0.90
+MACHINE_FULL = 0.95
+LAG_S = 5.0
+CLIENTS_FULL = 0.95
+LOWER_BOUND = ("generator", "machine", "clients")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one step did to every resource. Shares of 1, times in ms unless named; None: not known."""
+
+    rate: float
+    good: bool
+    throughput: float
+    response_mean: float | None = None
+    primary_cpu: float | None = None
+    """Of the limit."""
+    primary_throttled: float | None = None
+    """Share of the time in which the quota held it back."""
+    replica_cpu: float | None = None
+    """Of the busiest node that serves reads."""
+    replica_throttled: float | None = None
+    pools: dict[str, float] = field(default_factory=dict)
+    """Database of the pool → connections in use, of its limit."""
+    pool_wait: float | None = None
+    """Mean wait for a server connection."""
+    connections: float | None = None
+    """Backends of the primary, of max_connections."""
+    refused: float = 0.0
+    """Share of requests refused with SQLSTATE 53300, or a pooler's equivalent."""
+    waits: dict[str, float] = field(default_factory=dict)
+    """Wait event (``Lock:tuple``, ``IO:WALSync``, …, ``CPU``) → active sessions of the primary, mean."""
+    replay_lag_s: float | None = None
+    cache_hit: float | None = None
+    generator_lag: float | None = None
+    generator_cpu: float | None = None
+    """Of one core a worker."""
+    machine: float | None = None
+    """Cores used, of the machine's."""
+    beside: float = 0.0
+    """Cores that something outside of the lab used."""
+    wal_bytes: float | None = None
+    """Per second."""
+    io_write: float | None = None
+    """Bytes per second written by the primary."""
+    clients: float | None = None
+    """Requests under way, of the users."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What binds, and why that is believed."""
+
+    name: str
+    """``primary CPU``, ``pool``, ``lock``, …, or ``unknown``."""
+    evidence: str
+    lower_bound: bool = False
+    """The system itself may carry more."""
+    also: tuple[str, ...] = ()
+    """Other resources under pressure in the same step."""
+
+
+def binding(loads: list[Load]) -> Constraint:
+    """The constraint. ``loads``: the open-loop steps by rate; without any, or without a bad one: unknown."""
+    if not loads:
+        return Constraint("unknown", "no step was measured")
+    bad = [load for load in loads if not load.good]
+    step = min(bad, key=lambda load: load.rate) if bad else max(loads, key=lambda load: load.rate)
+    first = min(loads, key=lambda load: load.rate)
+    found = [(name, said) for name, test in _TESTS.items() if (said := test(step, first))]
+    where = f"at {step.rate:g}/s"
+    if found:
+        name, said = found[0]
+        return Constraint(
+            name, f"{said} {where}", name in LOWER_BOUND, tuple(f"{n}: {s}" for n, s in found[1:])
+        )
+    nearest = max(_uses(step), key=lambda item: item[1], default=None)
+    if nearest is None:
+        return Constraint("unknown", f"no resource was sampled {where}")
+    if not bad:
+        return Constraint(
+            "unknown",
+            f"every step was good; the most used is {nearest[0]} with {nearest[1]:.0%} {where}",
+            True,
+        )
+    return Constraint(
+        "unknown", f"nothing was under pressure {where}; nearest is {nearest[0]} with {nearest[1]:.0%}"
+    )
+
+
+def _generator(step: Load, _: Load) -> str:
+    if step.generator_lag is not None and step.generator_lag > GENERATOR_LAG_MS:
+        return f"the generator was late by {step.generator_lag:.0f} ms (p99)"
+    if step.generator_cpu is not None and step.generator_cpu >= GENERATOR_FULL:
+        return f"the generator used {step.generator_cpu:.0%} of its cores"
+    return ""
+
+
+def _machine(step: Load, _: Load) -> str:
+    limited = max(step.primary_cpu or 0.0, step.replica_cpu or 0.0)
+    if step.machine is None or step.machine < MACHINE_FULL or limited >= CPU_FULL:
+        return ""
+    more = f", {step.beside:.1f} cores of it by something outside of the lab" if step.beside > 0.1 else ""
+    return f"the machine that all nodes share was used to {step.machine:.0%}{more}"
+
+
+def _lock(step: Load, _: Load) -> str:
+    return _waits(step, "Lock:", "waited for")
+
+
+def _waits(step: Load, start: tuple[str, ...] | str, verb: str) -> str:
+    active = sum(step.waits.values())
+    mine = {name: count for name, count in step.waits.items() if name.startswith(start)}
+    if not mine:
+        return ""
+    together, (most, _) = sum(mine.values()), max(mine.items(), key=lambda item: item[1])
+    if together / active >= WAITING and together >= SESSIONS:
+        return f"{together / active:.0%} of the primary's active sessions ({together:.1f}) {verb} {most}"
+    return ""
+
+
+def _max_connections(step: Load, _: Load) -> str:
+    if step.refused > 0:
+        return f"{step.refused:.1%} of the requests were refused: too many connections"
+    if step.connections is not None and step.connections >= CONNECTIONS_FULL:
+        return f"{step.connections:.0%} of max_connections were taken"
+    return ""
+
+
+def _pool(step: Load, _: Load) -> str:
+    full = {name: share for name, share in step.pools.items() if share >= POOL_FULL}
+    database = max(step.primary_cpu or 0.0, step.replica_cpu or 0.0)
+    if not full or database >= CPU_FULL or step.pool_wait is None or not step.response_mean:
+        return ""
+    if step.pool_wait < POOL_WAIT * step.response_mean:
+        return ""
+    name, share = max(full.items(), key=lambda item: item[1])
+    return f"pool {name} was {share:.0%} used, and clients waited {step.pool_wait:.1f} ms for a connection"
+
+
+def _cpu(used: float | None, throttled: float | None, who: str) -> str:
+    if used is not None and used >= CPU_FULL:
+        return f"{who} used {used:.0%} of its CPU limit"
+    if throttled is not None and throttled >= THROTTLED and (used or 0.0) >= CPU_FULL / 2:
+        return f"the CPU limit held {who} back for {throttled:.0%} of the time"
+    return ""
+
+
+def _primary(step: Load, _: Load) -> str:
+    return _cpu(step.primary_cpu, step.primary_throttled, "the primary")
+
+
+def _replica_cpu(step: Load, _: Load) -> str:
+    return _cpu(step.replica_cpu, step.replica_throttled, "a replica")
+
+
+def _wal(step: Load, _: Load) -> str:
+    return _waits(step, ("IO:WAL", "LWLock:WAL", "IPC:SyncRep"), "waited for WAL:")
+
+
+def _replica(step: Load, _: Load) -> str:
+    lag = step.replay_lag_s
+    return f"a replica was {lag:.1f} s behind" if lag is not None and lag > LAG_S else ""
+
+
+def _cache(step: Load, first: Load) -> str:
+    if step.cache_hit is None or first.cache_hit is None or first is step:
+        return ""
+    lost = first.cache_hit > 0.1 and step.cache_hit < first.cache_hit / 2
+    return f"cache hits fell from {first.cache_hit:.0%} to {step.cache_hit:.0%}" if lost else ""
+
+
+def _clients(step: Load, _: Load) -> str:
+    used = step.clients
+    return f"{used:.0%} of the users were busy" if used is not None and used >= CLIENTS_FULL else ""
+
+
+_TESTS = {
+    "generator": _generator,
+    "max_connections": _max_connections,
+    "lock": _lock,
+    "pool": _pool,
+    "primary CPU": _primary,
+    "replica CPU": _replica_cpu,
+    "WAL": _wal,
+    "replica": _replica,
+    "cache": _cache,
+    "machine": _machine,
+    "clients": _clients,
+}
+
+
+def _uses(step: Load) -> list[tuple[str, float]]:
+    known = (
+        ("primary CPU", step.primary_cpu),
+        ("replica CPU", step.replica_cpu),
+        *((f"pool {name}", share) for name, share in step.pools.items()),
+        ("max_connections", step.connections),
+        ("generator", step.generator_cpu),
+        ("machine", step.machine),
+        ("clients", step.clients),
+    )
+    return [(name, share) for name, share in known if share is not None]

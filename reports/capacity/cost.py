@@ -1,0 +1,100 @@
+"""What a configuration costs a month, from the dated price table of ``lab.topology.instances``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from lab.experiment.slo import Objective
+from lab.topology.instances import INSTANCE_CLASSES, PRICE_DATED, PRICE_REGION, instance_class
+from reports.capacity.answer import Point, at, ceiling
+from reports.capacity.system import Demand, System
+
+HOURS = 730
+"""Of a month, as the vendor counts."""
+MOST_REPLICAS = 5
+"""Replicas that a search tries; RDS allows 15, and each costs the primary its stream of WAL."""
+POOLS = (1.0, 2.0, 4.0)
+"""Times the pool's size that a search tries. A pool costs nothing; it comes before hardware."""
+
+
+def hourly(name: str) -> float | None:
+    """Dollars an hour of one instance; None where the table has no price. UsageError: no such class."""
+    return instance_class(name).price
+
+
+def monthly(classes: dict[str, str], replicas: int) -> float | None:
+    """Dollars a month of primary, standbys (of its class) and replicas; None: a price is missing."""
+    primary = hourly(classes["primary"]) if "primary" in classes else None
+    replica = hourly(classes.get("replica", classes.get("primary", ""))) if replicas else 0.0
+    if primary is None or replica is None:
+        return None
+    return HOURS * (primary * (1 + int(classes.get("standbys", "0"))) + replica * replicas)
+
+
+def dated() -> str:
+    """Of which month and region the prices are."""
+    return f"prices of {PRICE_REGION}, {PRICE_DATED}"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One that a search may try."""
+
+    primary: str
+    replica: str
+    replicas: int
+    pool_times: float
+    cost: float
+    system: System
+
+    @property
+    def said(self) -> str:
+        reads = f"{self.replicas} × {self.replica}" if self.replicas else "no replica"
+        pool = self.system.pool
+        return f"primary {self.primary}, {reads}, {pool.mode} pool of {pool.writer + pool.reader}"
+
+
+def configurations(base: System, classes: dict[str, str]) -> Iterator[Configuration]:
+    """Every configuration of the price table around a base, cheapest first, smaller pools before larger."""
+    family = [
+        name for name, one in INSTANCE_CLASSES.items() if name.startswith("db.") and hourly(name) and one.vcpu
+    ]
+    found = []
+    for primary in family:
+        for replica in family:
+            for count in range(MOST_REPLICAS + 1):
+                if count == 0 and replica != primary:
+                    continue
+                cost = monthly({**classes, "primary": primary, "replica": replica}, count)
+                if cost is None:
+                    continue
+                for times in POOLS:
+                    system = replace(
+                        base,
+                        primary=float(instance_class(primary).vcpu),
+                        replicas=(float(instance_class(replica).vcpu),) * count,
+                        pool=replace(
+                            base.pool,
+                            writer=round(base.pool.writer * times),
+                            reader=round(base.pool.reader * times),
+                        ),
+                    )
+                    found.append(Configuration(primary, replica, count, times, cost, system))
+    yield from sorted(found, key=lambda c: (c.cost, c.pool_times, c.replicas))
+
+
+def cheapest(
+    base: System, classes: dict[str, str], demands: tuple[Demand, ...], slo: Objective, rate: float
+) -> tuple[Configuration, Point] | None:
+    """The cheapest configuration that holds the objective at a rate; None where none does.
+
+    What the bottleneck law rules out is not simulated.
+    """
+    for one in configurations(base, classes):
+        if ceiling(one.system, demands) <= rate:
+            continue
+        found = at(one.system, demands, rate, requests=20_000)
+        if not slo.broken(found.shares()):
+            return one, at(one.system, demands, rate)
+    return None

@@ -1,0 +1,306 @@
+"""Parts of the capacity report, each from the values that the analysis made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lab.errors import UsageError
+from lab.record.reader import RecordReader
+from lab.topology.instances import SERVERLESS
+from reports.capacity import pictures
+from reports.capacity.calibrate import Calibration
+from reports.capacity.constraint import Constraint, Load
+from reports.capacity.cost import dated
+from reports.capacity.growth import Growth, Reached, headroom, month_of
+from reports.capacity.options import Option, acu, recommended
+from reports.capacity.scalability import Fit
+from reports.capacity.steps import Run, Step
+from reports.capacity.validate import FIGURES, Validation
+from reports.capacity.whatif import ASSUMES
+from reports.experiments import Section, Table
+from reports.view import number
+
+EVIDENCE = ("requests.parquet", "cells.parquet", "metrics.parquet")
+LITTLE = 0.05
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What forecast and options count with, requests per second."""
+
+    low: float
+    high: float
+    source: str
+
+
+def curve(run: Run, constraint: Constraint, validation: Validation | None) -> Section:
+    head = ("offered /s", "repeat", "answered /s", "p50 ms", "p95 ms", "p99 ms", "service p99 ms", "errors",
+            "dropped", "warm-up s", "L ÷ XR", "verdict")  # fmt: skip
+    rows, tones = [], []
+    for step in run.open:
+        f = step.figures
+        rows.append(
+            (
+                number(step.rate), str(step.repeat), number(f.throughput),
+                *(number(f.response[p]) for p in ("p50", "p95", "p99")), number(f.service["p99"]),
+                f"{100 * f.errors:.2f} %", f"{100 * f.dropped:.2f} %", number(f.warm_up_s), _little(step),
+                _verdict(step),
+            )
+        )  # fmt: skip
+        tones.append(("",) * (len(head) - 1) + ("good" if step.good else "bad",))
+    text = [
+        f"Open loop: response counts from the intended start. A step is good where {run.slo.text} holds, no "
+        "backlog grows, and the generator kept its schedule.",
+        f"What ends it: {constraint.name}. {constraint.evidence[:1].upper()}{constraint.evidence[1:]}.",
+    ]
+    if constraint.lower_bound:
+        text.append("So the figure is a lower bound: the system itself may carry more.")
+    if constraint.also:
+        text.append(f"Also under pressure: {'; '.join(constraint.also)}.")
+    off = [s for s in run.steps if (r := little(s)) is not None and abs(r - 1) > LITTLE]
+    if off:
+        text.append(
+            f"Little's law is off by more than 5 % in {len(off)} of {len(run.steps)} steps: their figures do "
+            "not fit together."
+        )
+    drawings = (pictures.curves(run.open, run.slo, run.knee, validation),) if run.open else ()
+    return Section(
+        "load", "Throughput and latency against load", tuple(text), drawings,
+        (Table(head, tuple(rows), frozenset(range(11)), tones=tuple(tones)),), EVIDENCE,
+    )  # fmt: skip
+
+
+def _verdict(step: Step) -> str:
+    unsteady = step.figures.unsteady
+    said = ["good"] if step.good else list(step.why)
+    if unsteady and not any(unsteady in text for text in said):
+        said.append(unsteady)
+    return "; ".join(said)
+
+
+def little(step: Step) -> float | None:
+    """L ÷ (X · R) of a step: requests under way as counted, over what rate and residence make of them."""
+    f = step.figures
+    if f.concurrency is None or not f.residence_ms or f.requests < 100:
+        return None
+    started = f.requests * (1 - f.dropped)
+    rate = started / max((f.end - f.begin) / 1e9, 1e-9)
+    return f.concurrency / (rate * f.residence_ms / 1000)
+
+
+def _little(step: Step) -> str:
+    found = little(step)
+    return "–" if found is None else f"{found:.3f}"
+
+
+def law(found: Fit | None, why: str) -> Section:
+    title = "Scalability: closed loop over rising concurrency"
+    if found is None:
+        return Section("law", title, (f"Not fitted: {why}.",))
+
+    def said(name: str) -> tuple[str, str, str]:
+        value, interval = getattr(found.law, name), found.interval(name)
+        return (
+            name,
+            number(value),
+            "–" if interval is None else f"{number(interval[0])} to {number(interval[1])}",
+        )
+
+    names = {"alpha": "contention α", "beta": "coherency β", "gamma": "one client γ, 1/s",
+             "peak": "peak, 1/s",
+             "peak_at": "peak at N", "limit": "limit γ/α, 1/s"}  # fmt: skip
+    rows = tuple((label, *said(name)[1:]) for name, label in names.items())
+    text = (
+        "X(N) = γN / (1 + α(N − 1) + βN(N − 1)), bounded least squares with a bootstrap of the residuals "
+        f"(R² {found.r_squared:.3f}).",
+    )
+    return Section(
+        "law", title, text, (pictures.law(found),),
+        (Table(("", "value", "95 % interval"), rows, frozenset({1, 2})),), EVIDENCE,
+    )  # fmt: skip
+
+
+def resources(rows: Sequence[Load], constraint: Constraint) -> Section | None:
+    if not rows:
+        return None
+
+    def share(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.0f} %"
+
+    head = ("offered /s", "primary CPU", "held back", "replica CPU", "pools", "pool wait ms", "connections",
+            "machine", "beside, cores", "generator", "lag ms", "WAL KB/s", "written KB/s",
+            "replay lag s", "hits",
+            "waits for")  # fmt: skip
+    table = []
+    for load in rows:
+        waits = sorted(((n, v) for n, v in load.waits.items() if n != "CPU"), key=lambda item: -item[1])[:2]
+        table.append(
+            (
+                number(load.rate), share(load.primary_cpu), share(load.primary_throttled),
+                share(load.replica_cpu),
+                ", ".join(f"{n} {share(v)}" for n, v in sorted(load.pools.items())) or "–",
+                number(load.pool_wait),
+                share(load.connections), share(load.machine), number(load.beside), share(load.generator_cpu),
+                number(load.generator_lag), _kb(load.wal_bytes), _kb(load.io_write),
+                number(load.replay_lag_s),
+                share(load.cache_hit), ", ".join(f"{n} {v:.1f}" for n, v in waits) or "–",
+            )
+        )  # fmt: skip
+    note = (
+        "Waits: mean sampled active sessions of the primary by event. Beside: CPU used by nothing of the lab."
+    )
+    return Section(
+        "resources", f"Resources at each step (what binds: {constraint.name})", (),
+        (pictures.utilisation(rows),),
+        (Table(head, tuple(table), frozenset(range(15)) - {4}, note),), EVIDENCE,
+    )  # fmt: skip
+
+
+def _kb(value: float | None) -> str:
+    return "–" if value is None else number(value / 1024)
+
+
+def forecast(
+    growth: Growth | None, when: Reached | None, carried: Carried | None, now: float | None
+) -> Section:
+    title = "Until when"
+    if carried is None:
+        return Section("forecast", title, ("No rate kept the objective, so that it is too much already.",))
+    if growth is None or when is None:
+        room = f" Headroom over {number(now)}/s: {100 * headroom(now, carried.low):.0f} %." if now else ""
+        return Section(
+            "forecast", title, (f"No growth was given: `lab capacity --growth 5% --now 300`.{room}",)
+        )
+    rows = [
+        ("load now", f"{number(growth.now)} /s"),
+        ("growth a month", f"{100 * growth.monthly:.2f} % ({growth.method})"),
+        ("carried", f"{number(carried.low)} to {number(carried.high)} /s ({carried.source})"),
+        ("headroom", f"{100 * headroom(growth.now, carried.low):.0f} %"),
+        ("reached at the earliest", "now" if when.already else month_of(growth, when.earliest)),
+        ("expected", month_of(growth, when.expected)),
+        ("at the latest", month_of(growth, when.latest)),
+    ]
+    return Section(
+        "forecast", title, growth.notes, (pictures.forecast(growth, when, (carried.low, carried.high)),),
+        (Table(("", ""), tuple(rows)),), ("growth.json",),
+    )  # fmt: skip
+
+
+def options(
+    choices: Sequence[Option], growth: Growth | None, calibration: Calibration | None, carried: Carried | None
+) -> Section:
+    title = "What then"
+    if not choices or calibration is None or carried is None:
+        return Section("options", title, ("The model could not be calibrated, so that it rates no option.",))
+    best = recommended(list(choices)) if growth else None
+    rows, tones = [], []
+    for option in choices:
+        when = option.reached
+        rows.append(
+            (
+                option.name,
+                f"× {option.ratio:.2f}",
+                number(option.carries),
+                _between(growth, when),
+                "–" if option.cost is None else f"{option.cost:,.0f}",
+                option.words or "–",
+            )
+        )
+        tones.append(("good" if option is best else "",) + ("",) * 5)
+    text = [
+        "Simulated: each option's knee relative to that of the topology as it is, instance classes at full "
+        "size. Every row but the first is extrapolated.",
+        f"Costs are instances alone, primary, standbys and replicas, on demand, 730 h a month: {dated()}. "
+        "Pool and instances of the application cost nothing here, a cache its own instance.",
+    ]
+    if SERVERLESS in calibration.classes.values():
+        text.append(_units(calibration, carried.low))
+    head = ("option", "knee", "carries /s", "runs out", "$ a month", "--what-if")
+    return Section(
+        "options",
+        title,
+        tuple(text),
+        (),
+        (Table(head, tuple(rows), frozenset({1, 2, 4}), tones=tuple(tones)),),
+    )
+
+
+def _between(growth: Growth | None, when: Reached | None) -> str:
+    if growth is None or when is None:
+        return "–"
+    return f"{month_of(growth, when.earliest)} to {month_of(growth, when.latest)}"
+
+
+def _units(calibration: Calibration, rate: float) -> str:
+    try:
+        needed = acu(calibration.demands, rate)
+    except UsageError as error:
+        return f"{error}."
+    return (
+        f"Aurora capacity units for {number(rate)}/s: {number(needed)} (by CPU, 0.25 vCPU an ACU, planned at "
+        "70 % of it)."
+    )
+
+
+def model(validation: Validation | None, why: str, calibration: Calibration | None) -> Section:
+    title = "Is the model right? Model against lab"
+    if validation is None or calibration is None:
+        return Section("model", title, (f"Not validated: {why}. What the model says is extrapolated.",))
+    rows, tones = [], []
+    for one in validation.points:
+        cells = [f"{number(one.lab[n])} → {number(one.model[n])} ({_percent(one.error[n])})" for n in FIGURES]
+        verdict = "shown" if one.shown else "extrapolated"
+        rows.append((number(one.rate), *cells, "yes" if one.calibrated else "", verdict))
+        tones.append(("",) * (len(FIGURES) + 2) + ("good" if one.shown else "unsure",))
+    shown = (
+        f"Shown to predict up to {number(validation.shown_to)} /s."
+        if validation.shown_to
+        else "Not shown to predict any rate."
+    )
+    knee = (
+        f" Its knee is {number(validation.model_knee)} /s, {_percent(validation.knee_error)} off the lab's."
+        if validation.knee_error is not None
+        else ""
+    )
+    text = (
+        "Lab → model (error). Throughput, p50, p95 and pool wait have to lie within the larger of 15 % and "
+        f"the lab's own spread between repeats. {shown}{knee}",
+        *calibration.notes,
+    )
+    head = (
+        "offered /s",
+        "throughput /s",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "pool wait ms",
+        "calibrated from",
+        "",
+    )
+    return Section(
+        "model",
+        title,
+        text,
+        (),
+        (Table(head, tuple(rows), frozenset(range(6)), tones=tuple(tones)),),
+        EVIDENCE,
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:+.0f} %"
+
+
+def scale(record: RecordReader, calibration: Calibration | None) -> Section:
+    head = record.manifest
+    machine = head.machine
+    text = [
+        f"Measured on {machine.get('cores', '?')} cores ({machine.get('cpu_model', 'unknown CPU')}), "
+        f"instance classes scaled by {number(head.scale)}: CPU and memory are scaled, counts such as "
+        "connections are not. Absolute figures are this machine's.",
+        f"From here to the instance class the model assumes that {'; '.join(ASSUMES)}.",
+    ]
+    if calibration is not None:
+        text.append(f"Calibrated at {', '.join(number(rate) for rate in calibration.rates)} requests/s.")
+    return Section("scale", "Machine, scale, and what scaling assumes", tuple(text))

@@ -1,0 +1,156 @@
+"""The steps of a capacity run, read from its record (and from those that it went on from)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lab.errors import RecordError, UsageError
+from lab.experiment.ladder import Ladder
+from lab.experiment.slo import Objective, parse_slo
+from lab.experiment.step import COLUMNS, StepFigures, measure
+from lab.record.reader import RecordReader
+from lab.record.schema import NS
+from reports.analysis.metrics import Metrics, Series, increase, total, weighted_mean
+from reports.analysis.source import Source
+
+
+@dataclass
+class Step:
+    """One step: what was asked for, what clients saw, and when."""
+
+    record: RecordReader
+    metrics: Metrics
+    cell: int
+    loop: str
+    rate: float | None
+    users: int | None
+    repeat: int
+    seconds: float
+    figures: StepFigures
+    good: bool
+    why: tuple[str, ...]
+    lag_p99_ms: float | None
+    span: tuple[int, int]
+    """Of the cell, ns."""
+    requests: pa.Table
+    """Raw requests of the step, its warm-up left out."""
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """From the end of the warm-up to the last arrival, ns."""
+        return self.figures.begin, self.figures.end
+
+    def per_second(self, metric: str, node: str | None = None) -> float | None:
+        """Growth per second of a cumulative metric, summed over nodes and labels. None where not sampled."""
+        found = [rate for s in self.metrics.find(metric, node) if (rate := self._rate(s)) is not None]
+        return sum(found) if found else None
+
+    def growth(self, metric: str, node: str, label: str | None = None) -> float | None:
+        """Growth of a cumulative metric over the window, summed over labels unless one is named."""
+        wanted = [s for s in self.metrics.find(metric, node) if label is None or s.label == label]
+        found = [value for s in wanted if (value := increase(s.within(*self.window))) is not None]
+        return sum(found) if found else None
+
+    def mean(self, metric: str, node: str, label: str | None = None) -> float | None:
+        """Time-weighted mean of a gauge, summed over labels unless one is named."""
+        wanted = [s for s in self.metrics.find(metric, node) if label is None or s.label == label]
+        inside = [one for s in wanted if len((one := s.within(*self.window)).t)]
+        return weighted_mean(*total(inside))
+
+    def most(self, metric: str, node: str | None = None) -> float | None:
+        """The greatest value of any sample."""
+        values = [s.within(*self.window).value for s in self.metrics.find(metric, node)]
+        return max((float(value.max()) for value in values if len(value)), default=None)
+
+    def _rate(self, series: Series) -> float | None:
+        inside = series.within(*self.window)
+        grown = increase(inside)
+        return None if grown is None else grown / ((inside.t[-1] - inside.t[0]) / NS)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A capacity run."""
+
+    record: RecordReader
+    slo: Objective
+    steps: tuple[Step, ...]
+    topology: dict[str, Any]
+
+    @property
+    def open(self) -> list[Step]:
+        """Open-loop steps by rate."""
+        return sorted((s for s in self.steps if s.loop == "open"), key=lambda s: (s.rate or 0, s.cell))
+
+    @property
+    def closed(self) -> list[Step]:
+        return sorted((s for s in self.steps if s.loop == "closed"), key=lambda s: (s.users or 0, s.cell))
+
+    @property
+    def knee(self) -> tuple[float | None, float | None]:
+        """(greatest rate all of whose steps were good, below every bad one; least bad rate)."""
+        return Ladder(1.0).bracket([(s.rate or 0.0, s.good) for s in self.open])
+
+
+def read_run(record: RecordReader) -> Run:
+    """The steps of a capacity run. RecordError where it is none, or has none."""
+    if record.manifest.scenario != "capacity":
+        raise RecordError(
+            f"{record.path} is a record of {record.manifest.scenario}, not of a capacity run",
+            hint="`lab capacity` makes one.",
+        )
+    try:
+        slo = parse_slo(str((record.manifest.load or {}).get("slo", "")))
+    except UsageError as error:
+        raise RecordError(f"{record.path}: {error}") from error
+    steps = _steps(record, slo, set())
+    if not steps:
+        raise RecordError(f"{record.path} holds no step of load that ended")
+    return Run(record, slo, tuple(steps), Source(record).yaml("topology.yaml"))
+
+
+def between(requests: pa.Table, begin: int, end: int) -> pa.Table:
+    """Requests that were intended in [begin, end)."""
+    intended = requests["intended"]
+    return requests.filter(pc.and_(pc.greater_equal(intended, begin), pc.less(intended, end)))
+
+
+def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
+    found: list[Step] = []
+    earlier = (record.manifest.load or {}).get("resumes")
+    if earlier and earlier not in seen:
+        path = record.path.resolve().parent / str(earlier)
+        if path.exists():
+            found = _steps(RecordReader(path), slo, {*seen, record.manifest.run})
+    metrics = Metrics(record)
+    everything = record.table("requests", COLUMNS)
+    for row in record.cells():
+        asked, told = row["parameters"], row["result"]
+        rows = between(everything, row["begin"], row["end"])
+        figures = measure(rows, asked.get("seconds"))
+        if figures is None or "step" not in told:
+            continue
+        lag = (told.get("load") or {}).get("lag_ms") or {}
+        found.append(
+            Step(
+                record=record,
+                metrics=metrics,
+                cell=len(found) + 1,
+                loop=str(asked["loop"]),
+                rate=asked.get("rate"),
+                users=asked.get("users"),
+                repeat=int(row["repeat"]),
+                seconds=float(asked.get("seconds") or 0),
+                figures=figures,
+                good=bool(told.get("good", True)),
+                why=tuple(told.get("why", ())),
+                lag_p99_ms=lag.get("p99"),
+                span=(int(row["begin"]), int(row["end"])),
+                requests=between(rows, figures.begin, figures.end + 1),
+            )
+        )
+    return found

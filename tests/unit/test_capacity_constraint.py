@@ -1,0 +1,101 @@
+"""The binding constraint: each resource alone under pressure, and what must not be mistaken for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reports.capacity.constraint import Load, binding
+
+CALM = Load(
+    rate=100, good=True, throughput=100, response_mean=5.0, primary_cpu=0.3, primary_throttled=0.0,
+    replica_cpu=0.2, replica_throttled=0.0, pools={"risk": 0.2, "risk_ro": 0.3}, pool_wait=0.01,
+    connections=0.2, waits={"CPU": 0.3, "IO:WALSync": 0.05}, replay_lag_s=0.01, cache_hit=0.8,
+    generator_lag=1.0, generator_cpu=0.3, machine=0.6, wal_bytes=1e5, clients=0.1,
+)  # fmt: skip
+BAD = replace(CALM, rate=200, good=False, throughput=150)
+
+
+@pytest.mark.parametrize(
+    ("name", "pressed", "said"),
+    [
+        ("primary CPU", {"primary_cpu": 0.97}, "97% of its CPU limit at 200/s"),
+        ("primary CPU", {"primary_cpu": 0.6, "primary_throttled": 0.2}, "held the primary back for 20%"),
+        ("replica CPU", {"replica_cpu": 0.9}, "a replica used 90%"),
+        ("pool", {"pools": {"risk": 1.0, "risk_ro": 0.1}, "pool_wait": 30.0, "response_mean": 50.0},
+         "pool risk was 100%"),
+        ("max_connections", {"connections": 1.0}, "100% of max_connections"),
+        ("max_connections", {"refused": 0.05}, "5.0% of the requests were refused"),
+        ("lock", {"waits": {"Lock:transactionid": 9.0, "CPU": 1.0}}, "90% of the primary's active sessions"),
+        ("WAL", {"waits": {"IO:WALSync": 3.0, "LWLock:WALWrite": 3.0, "CPU": 2.0}}, "waited for WAL"),
+        ("WAL", {"waits": {"IPC:SyncRep": 5.0, "CPU": 0.5}}, "IPC:SyncRep"),
+        ("replica", {"replay_lag_s": 30.0}, "30.0 s behind"),
+        ("cache", {"cache_hit": 0.2}, "fell from 80% to 20%"),
+        ("generator", {"generator_lag": 80.0}, "late by 80 ms"),
+        ("generator", {"generator_cpu": 0.98}, "98% of its cores"),
+        ("machine", {"machine": 0.99}, "the machine that all nodes share"),
+        ("clients", {"clients": 1.0}, "100% of the users"),
+    ],
+)  # fmt: skip
+def test_each_is_named_with_its_evidence(name: str, pressed: dict[str, object], said: str) -> None:
+    found = binding([CALM, replace(BAD, **pressed)])  # type: ignore[arg-type]
+
+    assert found.name == name
+    assert said in found.evidence
+    assert found.lower_bound == (name in ("generator", "machine", "clients"))
+
+
+def test_nothing_under_pressure_is_unknown_with_the_nearest() -> None:
+    found = binding([CALM, BAD])
+
+    assert found.name == "unknown"
+    assert "machine with 60%" in found.evidence
+
+
+def test_without_a_bad_step_it_is_a_lower_bound() -> None:
+    found = binding([CALM])
+
+    assert found.name == "unknown"
+    assert found.lower_bound
+    assert "every step was good" in found.evidence
+
+
+def test_nothing_measured_is_unknown() -> None:
+    assert binding([]).name == "unknown"
+
+
+def test_a_full_pool_in_front_of_a_full_database_is_the_database() -> None:
+    full = replace(BAD, pools={"risk": 1.0}, pool_wait=30.0, response_mean=50.0, primary_cpu=0.98)
+
+    assert binding([CALM, full]).name == "primary CPU"
+
+
+def test_a_full_pool_for_which_nobody_waits_does_not_bind() -> None:
+    assert binding([CALM, replace(BAD, pools={"risk": 1.0}, pool_wait=0.1)]).name == "unknown"
+
+
+def test_locks_come_before_the_pool_that_they_fill() -> None:
+    queued = replace(
+        BAD, waits={"Lock:tuple": 1.5, "CPU": 0.5}, pools={"risk": 1.0}, pool_wait=30.0, response_mean=50.0
+    )
+    found = binding([CALM, queued])
+
+    assert found.name == "lock"
+    assert any(text.startswith("pool") for text in found.also)
+
+
+def test_a_busy_machine_is_not_blamed_for_a_node_at_its_own_limit() -> None:
+    assert binding([CALM, replace(BAD, machine=1.0, replica_cpu=0.9)]).name == "replica CPU"
+
+
+def test_the_generator_is_blamed_before_anything_else() -> None:
+    everything = replace(BAD, generator_cpu=1.0, primary_cpu=1.0, machine=1.0)
+
+    assert binding([CALM, everything]).name == "generator"
+
+
+def test_the_least_bad_step_is_looked_at() -> None:
+    worse = replace(BAD, rate=400, primary_cpu=1.0)
+
+    assert binding([CALM, replace(BAD, machine=0.99), worse]).name == "machine"

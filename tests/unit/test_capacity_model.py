@@ -1,0 +1,306 @@
+"""The model against a lab whose truth is known: what is read, what is asked, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lab.cli import run as lab_cli
+from lab.errors import Exit, RecordError, UsageError
+from lab.experiment.slo import parse_slo
+from lab.record.reader import RecordReader
+from reports.capacity.answer import at, ceiling, failover, knee
+from reports.capacity.calibrate import Calibration, calibrate
+from reports.capacity.constraint import binding
+from reports.capacity.cost import cheapest, configurations, monthly
+from reports.capacity.growth import stated
+from reports.capacity.loads import loads
+from reports.capacity.options import acu, options, recommended
+from reports.capacity.steps import Run, read_run
+from reports.capacity.system import FOREVER, Demand, Pool, System
+from reports.capacity.validate import validate
+from reports.capacity.whatif import as_measured, ask, on_paper
+from tests.unit.capacity_record import SLO, TRUTH, capacity_record, demands
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return capacity_record(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def run(path: Path) -> Run:
+    return read_run(RecordReader(path))
+
+
+@pytest.fixture(scope="module")
+def calibration(path: Path) -> Calibration:
+    return calibrate(RecordReader(path))
+
+
+def demand(cpu: float = 0.5, service: float = 0.01) -> tuple[Demand, ...]:
+    rng = np.random.default_rng(1)
+    return (Demand("x", 1.0, True, rng.exponential(service, 5000), held=1.0, cpu=cpu),)
+
+
+# --- calibration
+
+
+def test_calibration_finds_the_truth_that_made_the_record(calibration: Calibration) -> None:
+    truth = {d.name: d for d in demands()}
+    assert {d.name for d in calibration.demands} == set(truth)
+    for found in calibration.demands:
+        true = truth[found.name]
+        assert found.share == pytest.approx(true.share, rel=0.1)
+        assert found.writes == true.writes
+        assert float(found.service.mean()) == pytest.approx(float(true.service.mean()), rel=0.15)
+        assert found.held == pytest.approx(true.held, rel=0.1)
+        assert found.queried == pytest.approx(true.queried, rel=0.02)
+        # CPU seconds a request: what the nodes use when idle is not charged to requests.
+        assert found.cpu * found.service.mean() == pytest.approx(true.cpu * true.service.mean(), rel=0.15)
+    system = calibration.system
+    assert (system.instances, system.primary, system.replicas) == (60, 1.0, (0.5, 0.5))
+    assert (system.pool.mode, system.pool.writer, system.pool.reader) == ("transaction", 60, 40)
+    assert calibration.classes["primary"] == "db.r5.xlarge"
+
+
+def test_a_machine_that_was_used_by_others_is_told(calibration: Calibration) -> None:
+    assert any("Something else used" in note for note in calibration.notes)
+
+
+def test_a_record_without_steps_cannot_calibrate(tmp_path: Path) -> None:
+    empty = capacity_record(tmp_path, rates=())
+    with pytest.raises(RecordError, match="no step kept the objective"):
+        calibrate(RecordReader(empty))
+
+
+# --- validation
+
+
+def test_the_model_is_shown_to_hold_where_it_is_the_truth(run: Run, calibration: Calibration) -> None:
+    found = validate(run, calibration)
+
+    assert len(found.points) >= 6
+    assert found.shown_to is not None
+    assert found.shown_to >= 60
+    assert found.knee_error is not None
+    assert abs(found.knee_error) <= 0.15
+
+
+def test_a_model_that_is_wrong_is_not_shown(run: Run, calibration: Calibration) -> None:
+    slow = tuple(dataclasses.replace(d, service=d.service * 1.5) for d in calibration.demands)
+    found = validate(run, dataclasses.replace(calibration, demands=slow))
+
+    assert found.shown_to is None
+    assert not any(point.shown for point in found.points)
+
+
+def test_fewer_than_six_loads_prove_nothing(tmp_path: Path, calibration: Calibration) -> None:
+    few = read_run(RecordReader(capacity_record(tmp_path, rates=(20.0, 40.0))))
+    with pytest.raises(UsageError, match="at least 6 loads"):
+        validate(few, calibration)
+
+
+# --- what binds
+
+
+def test_the_replicas_bind_where_the_replicas_are_small(run: Run) -> None:
+    assert binding(loads(run)).name == "replica CPU"
+
+
+def test_a_pool_of_two_binds(tmp_path: Path) -> None:
+    small = dataclasses.replace(TRUTH, pool=Pool("transaction", 1, 1), primary=4.0, replicas=(4.0, 4.0))
+    found = binding(loads(read_run(RecordReader(capacity_record(tmp_path, small)))))
+
+    assert found.name == "pool"
+    assert "waited" in found.evidence
+
+
+def test_clients_bind_where_they_are_few(tmp_path: Path) -> None:
+    few = dataclasses.replace(TRUTH, instances=2, primary=8.0, replicas=(8.0, 8.0))
+    found = binding(loads(read_run(RecordReader(capacity_record(tmp_path, few)))))
+
+    assert found.name == "clients"
+    assert found.lower_bound
+
+
+# --- questions
+
+
+def test_what_if_changes_what_it_names(calibration: Calibration) -> None:
+    words = "instances=2000, pool.transaction=400, replicas=5, class=db.r5.4xlarge, cache.hit=0.9"
+    found = ask(on_paper(calibration), words, calibration)
+
+    assert found.system.instances == 2000
+    assert found.system.pool.writer + found.system.pool.reader == 400
+    assert found.system.replicas == (2.0,) * 5
+    assert found.system.primary == 16.0
+    assert found.system.cache_hit == 0.9
+    assert found.system.machine == FOREVER
+    assert any("2000 instances" in text for text in found.far)
+
+
+def test_the_lab_as_it_was_measured_is_not_extrapolated(calibration: Calibration) -> None:
+    assert ask(as_measured(calibration), "", calibration).far == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("instances", "expected one of"),
+        ("colour=red", "expected one of"),
+        ("instances=many", "no whole number"),
+        ("instances=0", "at least 1"),
+        ("cache.hit=2", "from 0 to 1"),
+        ("class=db.r9.huge", "unknown instance class"),
+        ("pool=magic", "transaction, session or statement"),
+        ("instances=1000000", "more than 128 times"),
+        ("rate=99999", "more than 50 times"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(calibration: Calibration, words: str, what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        ask(on_paper(calibration), words, calibration)
+
+
+def test_the_knee_of_a_cpu_lies_below_its_ceiling() -> None:
+    system = System(instances=500, pool=Pool(writer=500, reader=500), primary=2.0)
+    top = ceiling(system, demand())
+    found, point = knee(system, demand(), parse_slo("p99<60ms"), requests=10_000)
+
+    assert top == pytest.approx(2 / (0.5 * float(demand()[0].service.mean())), rel=1e-6)
+    assert found is not None
+    assert point is not None
+    assert 0.6 * top < found < top
+    assert point.utilisation["primary CPU"] == pytest.approx(found / top, rel=0.1)
+
+
+def test_an_objective_that_nothing_or_everything_meets_has_a_clear_answer() -> None:
+    system = System(instances=500, pool=Pool(writer=500, reader=500), primary=2.0)
+
+    assert knee(system, demand(), parse_slo("p50<1us"), requests=5000)[0] is None
+    found, _ = knee(system, demand(), parse_slo("p99<1000s, errors<=100%, dropped<=100%"), requests=5000)
+    assert found == pytest.approx(1.05 * ceiling(system, demand()), rel=0.03)
+
+
+def test_more_of_everything_never_carries_less(calibration: Calibration) -> None:
+    slo = parse_slo(SLO)
+    base = on_paper(calibration)
+    now, _ = knee(base.system, calibration.demands, slo, requests=8000)
+    assert now is not None
+    for words in ("class=db.r5.2xlarge", "replicas=4", "cache.hit=0.5", "instances=120"):
+        more, _ = knee(ask(base, words, calibration).system, calibration.demands, slo, requests=8000)
+        assert more is not None
+        assert more >= now * 0.97
+
+
+def test_a_failover_of_a_longer_outage_takes_longer(calibration: Calibration) -> None:
+    short, long = (
+        failover(on_paper(calibration).system, calibration.demands, 60.0, seconds, 0.005, 250.0)
+        for seconds in (5.0, 20.0)
+    )
+
+    assert short.recovered is not None
+    assert long.recovered is not None
+    assert 5 <= short.recovered < long.recovered
+    assert short.backlog < long.backlog
+
+
+# --- cost
+
+
+def test_the_cheapest_configuration_holds_and_everything_cheaper_does_not(calibration: Calibration) -> None:
+    slo, base = parse_slo(SLO), on_paper(calibration)
+    found = cheapest(base.system, base.classes, calibration.demands, slo, 500.0)
+    assert found is not None
+    one, point = found
+
+    assert not slo.broken(point.shares())
+    assert one.cost == monthly({**base.classes, "primary": one.primary, "replica": one.replica}, one.replicas)
+    cheaper = [c for c in configurations(base.system, base.classes) if c.cost < one.cost]
+    assert cheaper
+    for other in cheaper[-3:]:
+        carried = ceiling(other.system, calibration.demands)
+        assert carried <= 500 or slo.broken(at(other.system, calibration.demands, 500.0).shares())
+
+
+def test_no_configuration_holds_what_nothing_can_meet(calibration: Calibration) -> None:
+    base = on_paper(calibration)
+
+    assert cheapest(base.system, base.classes, calibration.demands, parse_slo("p99<1ms"), 1e6) is None
+
+
+def test_costs_add_up() -> None:
+    # 0.50 $/h primary and standby, 2 × 0.25 $/h replicas, 730 h.
+    classes = {"primary": "db.r5.xlarge", "replica": "db.r5.large", "standbys": "1"}
+
+    assert monthly(classes, 2) == pytest.approx(730 * (2 * 0.5 + 2 * 0.25))
+
+
+def test_options_have_dates_and_the_advice_is_the_cheapest_that_lasts(calibration: Calibration) -> None:
+    found = options(calibration, parse_slo(SLO), (300.0, 330.0), stated(280.0, 0.05))
+    best = recommended(found)
+
+    assert found[0].words == ""
+    assert found[0].ratio == 1.0
+    assert found[0].cost is not None
+    assert best is not None
+    assert best.words
+    assert best.ratio > 1.1
+    assert best.reached is not None
+    assert best.reached.earliest is None or best.reached.earliest >= 1
+    assert recommended(options(calibration, parse_slo(SLO), (300.0, 330.0), stated(1.0, 0.01))) is None
+
+
+def test_capacity_units_follow_the_cpu() -> None:
+    mean = float(demand()[0].service.mean())
+    # rate · 0.5 · mean cores, at 70 %, of 0.25 vCPU a unit, in steps of 0.5.
+    expected = np.ceil(2 * 100 * 0.5 * mean / 0.7 / 0.25) / 2
+
+    assert acu(demand(), 100.0) == pytest.approx(expected)
+    assert acu(demand(), 0.01) == 0.5
+    with pytest.raises(UsageError, match="128 at most"):
+        acu(demand(), 1e6)
+
+
+# --- the commands
+
+
+def test_simulate_answers_as_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "--from", str(path), "--what-if", "replicas=4, outage=5s, rate=100", "--json"]
+    assert lab_cli(words) == Exit.MET
+    told = json.loads(capsys.readouterr().out)
+
+    assert told["knee_per_s"] > 100
+    assert told["points"][0]["rate"] == 100
+    assert told["failover"]["length"] == 5
+    assert told["extrapolated"]
+
+
+def test_simulate_validates(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = lab_cli(["simulate", "--from", str(path), "--validate", "--json"])
+    told = json.loads(capsys.readouterr().out)
+
+    assert len(told["points"]) == 7
+    assert (code == Exit.MET) == all(point["shown"] for point in told["points"])
+
+
+def test_simulate_searches(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab_cli(["simulate", "--from", str(path), "--search", "300", "--json"]) == Exit.MET
+    told = json.loads(capsys.readouterr().out)
+
+    assert told["found"]["dollars_a_month"] > 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--from", "nowhere"], ["--what-if", "colour=red"], ["--slo", "p98<1ms"],
+     ["--search", "5", "--what-if", "rate=5"]],
+)  # fmt: skip
+def test_simulate_refuses_bad_input(path: Path, words: list[str]) -> None:
+    start = words if words[0] == "--from" else ["--from", str(path), *words]
+    assert lab_cli(["simulate", *start]) == Exit.USAGE
