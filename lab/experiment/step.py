@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from lab.experiment.slo import Objective
 from lab.experiment.steady import look
 from lab.record.schema import NS
+from loadtests.format import whole
 
 COLUMNS = ("intended", "started", "done", "name", "endpoint", "outcome")
 LAG_LIMIT_MS = 50.0
@@ -62,9 +63,12 @@ class StepFigures:
 def measure(requests: pa.Table, length_s: float | None = None) -> StepFigures | None:
     """Figures of the requests of one step (columns ``COLUMNS``); None where there are none.
 
+    Parts of requests (commands to the cache) are left out: they count in the request that sent them.
+
     Args:
         length_s: how long requests were scheduled; None: from the first to the last intended.
     """
+    requests = whole(requests)
     if not requests.num_rows:
         return None
     intended, started, done = (

@@ -31,6 +31,7 @@ import pyarrow.compute as pc
 from lab.errors import RecordError
 from lab.experiment.step import COLUMNS, measure
 from lab.record.reader import RecordReader
+from loadtests.format import whole
 from reports.analysis.columns import integers, text
 from reports.analysis.metrics import Metrics
 from reports.analysis.source import Source
@@ -127,7 +128,7 @@ def _windows(record: RecordReader) -> tuple[list[Step], list[Step]]:
             f"{record.path} has no steady state to calibrate from", hint="`lab capacity` makes one."
         )
     begin, end = max(source.steady, key=lambda span: span[1] - span[0])
-    rows = between(record.table("requests", COLUMNS), begin, end)
+    rows = between(whole(record.table("requests", COLUMNS)), begin, end)
     figures = measure(rows)
     if figures is None:
         raise RecordError(f"{record.path} holds no requests of a load in its steady state")

@@ -14,6 +14,7 @@ from lab.experiment.slo import Objective, parse_slo
 from lab.experiment.step import COLUMNS, StepFigures, measure
 from lab.record.reader import RecordReader
 from lab.record.schema import NS
+from loadtests.format import whole
 from reports.analysis.metrics import Metrics, Series, increase, total, weighted_mean
 from reports.analysis.source import Source
 
@@ -127,7 +128,7 @@ def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
         if path.exists():
             found = _steps(RecordReader(path), slo, {*seen, record.manifest.run})
     metrics = Metrics(record)
-    everything = record.table("requests", COLUMNS)
+    everything = whole(record.table("requests", COLUMNS))
     for row in record.cells():
         asked, told = row["parameters"], row["result"]
         rows = between(everything, row["begin"], row["end"])
