@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from lab.experiment.slo import DEFAULT
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -22,7 +20,9 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option("--name", help="Of the lab; made from the topology by default.")
         ] = None,
         workload: Annotated[str, typer.Option(help="See `lab list workloads`.")] = "risk-api",
-        slo: Annotated[str, typer.Option(help="What a step has to keep.")] = DEFAULT,
+        slo: Annotated[
+            str | None, typer.Option(help='What a step has to keep; default: "p99<100ms, errors<0.1%".')
+        ] = None,
         rate: Annotated[
             float | None, typer.Option(min=1, help="Of the first step; default: half of the workload's own.")
         ] = None,
@@ -74,7 +74,7 @@ def register(app: typer.Typer) -> None:
         from lab.commands.run import report_run
         from lab.errors import UsageError
         from lab.experiment.capacity import LEVELS, CapacityPlan, run_capacity
-        from lab.experiment.slo import parse_slo
+        from lab.experiment.slo import DEFAULT, parse_slo
         from lab.load_run import parse_duration
         from loadtests.workloads import list_workloads
         from reports.capacity.growth import parse_growth
@@ -84,11 +84,11 @@ def register(app: typer.Typer) -> None:
             raise UsageError(
                 f"there is no workload {workload!r}", hint=f"There are: {', '.join(sorted(known))}."
             )
-        parse_slo(slo)
+        objective = parse_slo(slo or DEFAULT)
         forecast = parse_growth(growth, now) if growth is not None else None
         plan = CapacityPlan(
             workload=workload,
-            slo=slo,
+            slo=objective.text,
             rate=rate if rate is not None else known[workload].rate / 2,
             users=users,
             pool=pool,

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.experiment.slo import DEFAULT
-
 if TYPE_CHECKING:
     from lab.experiment.slo import Objective
     from reports.capacity.calibrate import Calibration
@@ -35,7 +33,9 @@ def register(app: typer.Typer) -> None:
                 "class, replica.class, cache.hit, rate, outage; with commas between.",
             ),
         ] = "",
-        slo: Annotated[str | None, typer.Option(help=f'Default: the record\'s, else "{DEFAULT}".')] = None,
+        slo: Annotated[
+            str | None, typer.Option(help="Default: the record's, else that of `lab capacity`.")
+        ] = None,
         validate: Annotated[
             bool, typer.Option("--validate", help="Compare the model with the steps of the capacity run.")
         ] = False,
@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         no configuration holds the objective, or the validation fails.
         """
         from lab.errors import Exit, UsageError
-        from lab.experiment.slo import parse_slo
+        from lab.experiment.slo import DEFAULT, parse_slo
         from lab.record.reader import RecordReader
         from reports.capacity.calibrate import calibrate
         from reports.capacity.whatif import as_measured, ask, on_paper
