@@ -18,16 +18,19 @@ from lab.deploy.endpoints import (
     endpoints,
 )
 from lab.deploy.parameters import client_timeouts
-from lab.deploy.secret_names import application_role
+from lab.deploy.secret_names import application_role, document_roles
 from lab.driver import Lab, Node
 from lab.errors import LabError, UsageError
 from lab.scenario.remote import stop
 from lab.topology.models import Topology
+from lab.topology.workload import CustomWorkload, load_workload_file
 from loadtests.config import Arrivals, CacheConfig, CacheNode, LoadConfig, LoadTarget
 from loadtests.workloads import Workload, list_workloads
 
 PYTHON = "/opt/venv/bin/python"
 CODE = "/opt/lab"
+CUSTOM = "custom"
+"""The workload whose scripts the topology's workload file names."""
 START_S = 45.0
 """How long a load may take from its start to its first request."""
 DEADLINE_SLACK_S = 120.0
@@ -213,11 +216,13 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
     """The configuration of a load on a lab. UsageError where the spec does not fit the lab."""
     topology = lab.topology
     workload = workload_for(topology, spec.workload)
+    own = _own_workload(topology) if spec.workload == CUSTOM else None
+    transactions = workload.transactions if own is None else own.transactions
     known = endpoints(topology, lab.allocation)
     writer, reader = resolve_pool(topology, known, spec.pool)
     client = topology.clients[0].name
     pooler = next((p for p in topology.poolers if known[writer].node == p.name), None)
-    if pooler is not None and pooler.mode == "statement" and workload.transactions:
+    if pooler is not None and pooler.mode == "statement" and transactions:
         raise UsageError(
             f"workload {spec.workload} needs transactions, and {pooler.name} (statement pooling) has none",
             hint="Choose another pool, or a workload without transactions, such as point-select.",
@@ -235,7 +240,9 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
             routes=_routes(lab, client, known),
             roles=workload.roles or None,
             cache=_cache(lab, spec, known, folder) if spec.cache and workload.uses_cache else None,
-            user=workload.user or spec.user or application_role(topology),
+            user=(own and own.role) or workload.user or spec.user or application_role(topology),
+            scripts=own.scripts if own else (),
+            variables=own.variables if own else None,
             password_file=f"{folder}/load-password",
             sslmode="verify-full" if topology.tls.enabled else "prefer",
             tcp=client_timeouts(topology.tcp.client),
@@ -300,6 +307,23 @@ def _secrets(lab: Lab, config: LoadConfig) -> dict[str, str]:
     if config.cache:
         files[config.cache.password_file] = lab.secret("password_redis")
     return files
+
+
+def _own_workload(topology: Topology) -> CustomWorkload:
+    """The workload file of a topology. UsageError where it names none, or where the file is wrong."""
+    if topology.workload is None:
+        raise UsageError(
+            f"topology {topology.name} names no workload file, which the workload {CUSTOM} needs",
+            hint="`workload: ./workload.yaml` in its file; `lab init` writes an example.",
+        )
+    own = load_workload_file(topology.workload)
+    roles = document_roles(topology)
+    if own.role is not None and own.role not in roles:
+        raise UsageError(
+            f"{topology.workload}: role: the schema set has no login role {own.role!r}",
+            hint=f"There are: {', '.join(roles)}.",
+        )
+    return own
 
 
 def _target(lab: Lab, client: str, endpoint: Endpoint) -> LoadTarget:

@@ -64,6 +64,19 @@ class CacheConfig:
 
 
 @dataclass(frozen=True)
+class Script:
+    """A script of the workload ``custom``."""
+
+    name: str
+    """What its requests are called."""
+    text: str
+    """As pgbench's; see ``loadtests.scripts``."""
+    weight: int = 1
+    reads: bool = False
+    """It only reads: to the reader endpoint."""
+
+
+@dataclass(frozen=True)
 class LoadConfig:
     """Everything that ``python -m loadtests`` needs to know."""
 
@@ -120,6 +133,10 @@ class LoadConfig:
     """Reconnects wait a random time up to first · 2ⁿ, at most this (full jitter)."""
     ui_port: int | None = None
     """Port of Locust's web UI on the client node; None: headless."""
+    scripts: tuple[Script, ...] = ()
+    """Of the workload ``custom``, which is nothing else."""
+    variables: dict[str, int] | None = None
+    """Values that each of these scripts begins with."""
     parameters: dict[str, int] | None = None
     """The workload's own settings, such as the number of portfolios in the data."""
 
@@ -176,6 +193,8 @@ class LoadConfig:
                 raw["routes"] = {route: LoadTarget(**target) for route, target in raw["routes"].items()}
             if raw.get("cache") is not None:
                 raw["cache"] = _cache(raw["cache"])
+            if raw.get("scripts"):
+                raw["scripts"] = tuple(Script(**script) for script in raw["scripts"])
             if raw.get("clock") is not None:
                 host, port = raw["clock"]
                 raw["clock"] = (str(host), int(port))

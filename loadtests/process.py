@@ -74,7 +74,9 @@ def run_worker(config: LoadConfig, worker: int, master_port: int) -> int:
 def run_master(config: LoadConfig, path: str) -> int:
     """Locust's master, and its workers as processes of this node."""
     port = _free_port()
-    environment = Environment(user_classes=[load_workload(config.workload)], stop_timeout=DRAIN_S)
+    environment = Environment(
+        user_classes=[load_workload(config.workload).configured(config)], stop_timeout=DRAIN_S
+    )
     runner = environment.create_master_runner("127.0.0.1", port)
     web: Any = environment.create_web_ui("0.0.0.0", config.ui_port) if config.ui_port else None
     command = [sys.executable, "-m", "loadtests", "--config", path, "--master-port", str(port)]
@@ -119,7 +121,7 @@ def run_master(config: LoadConfig, path: str) -> int:
 
 
 def _environment(config: LoadConfig, worker: int) -> tuple[Any, Runtime]:
-    user_class = load_workload(config.workload)
+    user_class = load_workload(config.workload).configured(config)
     environment: Any = Environment(user_classes=[user_class], stop_timeout=DRAIN_S)
     environment.runtime = runtime = Runtime(config, worker, user_class)
     return environment, runtime

@@ -34,6 +34,7 @@ from loadtests.outcomes import OK, STOPPED
 from loadtests.session import Session
 
 if TYPE_CHECKING:
+    from loadtests.config import LoadConfig
     from loadtests.runtime import Runtime
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -132,6 +133,11 @@ class PostgresUser(User):  # type: ignore[misc,unused-ignore]
         """Route → session; routes that lead to one endpoint share one."""
         self.cache = runtime.new_cache()
         """None where the topology has no cache, or the load is to do without."""
+
+    @classmethod
+    def configured(cls, config: LoadConfig) -> type[PostgresUser]:  # noqa: ARG003
+        """The class for a configuration, where that decides what its requests are."""
+        return cls
 
     @classmethod
     def prepare(cls, db: Session) -> None:

@@ -98,14 +98,18 @@ def _merged(findings: Sequence[Finding], mine: Sequence[Finding]) -> tuple[Findi
 def judged(record: RecordReader, analysis: Analysis) -> tuple[list[Verdict], list[Verdict]]:
     """Verdicts on the targets that this run's scenario tests, and *not run* for its environment's others."""
     from reports.judge import judge
-    from reports.targets import targets_of
+    from reports.targets import load_targets, targets_of
 
     scenario = analysis.manifest.scenario
     checks = _names(_yaml(record, "scenario.yaml").get("checks"))
     topology = _yaml(record, "topology.yaml")
     system, environment = topology.get("system"), topology.get("environment")
     named = isinstance(system, str) and re.fullmatch(r"[a-z][a-z0-9-]{0,30}", system)
+    own = record.path / "targets.yaml"
+    # A run on a topology with targets of its own carries them.
     of_system: Sequence[Target] = targets_of(str(system)) if named else ()
+    if own.is_file():
+        of_system = load_targets(own).targets
     targets = [t for t in of_system if t.concerns(str(environment) if environment else None)]
     mine = [t for t in targets if scenario in t.scenarios and (not checks or t.metric in checks)]
     others = [t for t in targets if t not in mine]

@@ -16,6 +16,7 @@ def catalogue(kind: str) -> list[Row]:
 
 
 def _topologies() -> list[Row]:
+    from lab.deploy.images import postgres_major
     from lab.topology.loader import list_topologies, load_topology
 
     rows: list[Row] = []
@@ -23,14 +24,22 @@ def _topologies() -> list[Row]:
         try:
             found = load_topology(name)
         except LabError as error:
-            rows.append(
-                {"name": name, "nodes": None, "database": "invalid", "title": str(error).splitlines()[0]}
-            )
+            rows.append({"name": name, "nodes": None, "database": f"invalid: {str(error).splitlines()[0]}"})
             continue
         roles = [node.role for node in found.postgres.nodes]
-        databases = ", ".join(f"{roles.count(role)} {role}" for role in dict.fromkeys(roles))
+        asked = found.postgres.version
+        runs = postgres_major()
         rows.append(
-            {"name": name, "nodes": len(found.members()), "database": databases, "title": found.title}
+            {
+                "name": name,
+                "system": found.system,
+                "environment": found.environment,
+                "nodes": len(found.members()),
+                "database": ", ".join(f"{roles.count(role)} {role}" for role in dict.fromkeys(roles)),
+                "substituted": "" if asked in ("any", runs) else f"{asked} → {runs}",
+                "not built": len(found.not_built) or "",
+                "description": "; ".join((found.title, *(f"not built: {p}" for p in found.not_built))),
+            }
         )
     return rows
 

@@ -30,7 +30,7 @@ from lab.deploy.build_context import (
     go_settings,
 )
 from lab.deploy.state import project_root
-from lab.errors import EngineError
+from lab.errors import EngineError, LabError
 
 Progress = Callable[[str, str], None]
 """Called with the image's name and what is being done; from several threads, one call at a time."""
@@ -85,6 +85,15 @@ class Images(dict[str, str]):
 def images_root() -> Path:
     """The folder with one folder an image."""
     return project_root() / "compose" / "images"
+
+
+def postgres_major() -> str:
+    """The major version of PostgreSQL that the image is built with, as its Dockerfile says."""
+    text = (images_root() / "postgres" / "Dockerfile").read_text(encoding="utf-8")
+    found = re.search(r"\bpostgresql-(\d+)\b", text)
+    if found is None:
+        raise LabError("compose/images/postgres/Dockerfile does not say which PostgreSQL it installs")
+    return found[1]
 
 
 def step_of(line: str) -> str | None:

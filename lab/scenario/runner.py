@@ -20,7 +20,7 @@ import yaml
 
 from lab.deploy.differences import stand_ins, substitutions
 from lab.driver import Lab
-from lab.errors import LabError
+from lab.errors import LabError, UsageError
 from lab.faults import find
 from lab.record.schema import NS
 from lab.record.writer import RecordWriter
@@ -118,6 +118,7 @@ def open_record(
     """A new record, and its entry of the journal, which is written first."""
     entries: list[int] = []
     topology, allocation, scenario = lab.topology, lab.allocation, plan.scenario
+    own_targets = _read(topology.targets) if topology.targets else None
     record = RecordWriter.create(
         runs_dir,
         scenario.name,
@@ -147,7 +148,16 @@ def open_record(
     dumped = yaml.safe_dump(topology.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     record.put("topology.yaml", dumped)
     record.put("scenario.yaml", dump_scenario(scenario))
+    if own_targets is not None:
+        record.put("targets.yaml", own_targets)
     return record, entries[0]
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot read the targets file: {error}") from error
 
 
 def _run(session: Session, journal: Journal, progress: Progress) -> int:

@@ -87,11 +87,14 @@ def _base_path(named: str, path: Path) -> Path | None:
 
 def _make_paths_absolute(document: Document, path: Path) -> None:
     """What a file names by a path counts from the file, wherever the lab is later called."""
-    postgres = document.data.get("postgres")
+    data, postgres = document.data, document.data.get("postgres")
+    places = [(data, "workload"), (data, "targets")]
     if isinstance(postgres, dict):
-        named = postgres.get("schema_set")
+        places.append((postgres, "schema_set"))
+    for where, field in places:
+        named = where.get(field)
         if isinstance(named, str) and "/" in named:
-            postgres["schema_set"] = str((path.parent / named).resolve())
+            where[field] = str((path.parent / named).resolve())
 
 
 def merge(base: Document, own: Document) -> Document:

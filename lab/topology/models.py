@@ -14,6 +14,8 @@ from lab.topology.instances import ACU_RANGE, CUSTOM, SERVERLESS, instance_class
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 Zone = Annotated[str, Field(pattern=r"^[a-z]$")]
+FilePath = Annotated[str, Field(pattern=r"^[^\n\x00]*/[^\n\x00]*$")]
+"""A path with a ``/`` in it, such as ``./workload.yaml``; the loader makes it absolute."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 PoolMode = Literal["transaction", "session", "statement"]
 DatabaseRole = Literal["primary", "standby", "reader", "replica"]
@@ -24,7 +26,8 @@ hot standby). ``replica``: serves reads, never promoted by itself (an RDS read r
 class Model(BaseModel):
     """Base of all models: frozen, and strict about unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # The texts below fields become their descriptions in the JSON schema.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Patroni(Model):
@@ -284,6 +287,11 @@ class Topology(Model):
     too, and there is the endpoint ``multi-host``, a connection string that names several database nodes."""
     instances: Annotated[int, Field(ge=1)] = 20
     """Application instances that the document names; clients of the load."""
+    workload: FilePath | None = None
+    """A file of SQL scripts with weights, for the workload ``custom``: a path from the topology's file."""
+    targets: FilePath | None = None
+    """A file of targets that runs on this topology are judged by: a path from the topology's file. None:
+    those of ``scenarios/targets/<system>.yaml``, where there are any."""
     not_built: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
     """Parts of the document's architecture that the lab does not build yet; every report names them."""
 
