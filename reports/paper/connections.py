@@ -1,21 +1,20 @@
 """Pool limits against what the databases accept.
 
-A class's default ``max_connections`` is LEAST(DBInstanceClassMemory / 9531392, 5000) (Amazon RDS user guide,
-"Maximum number of database connections"), of which PostgreSQL keeps ``superuser_reserved_connections`` = 3 to
-itself. Every pooler may hold its whole limit at once: its writer's part on the node that leads, its reader's
-part on any one node that serves reads, and on the one that leads where no other serves them.
+A class's default ``max_connections`` is that of ``lab/topology/instances.py``: LEAST(DBInstanceClassMemory /
+9531392, 5000) (Amazon RDS user guide, "Maximum number of database connections"), of which PostgreSQL keeps
+``superuser_reserved_connections`` = 3 to itself. Every pooler may hold its whole limit at once: its writer's
+part on the node that leads, its reader's part on any one node that serves reads, and on the one that leads
+where no other serves them.
 """
 
 from __future__ import annotations
 
 from lab.deploy.parameters import split_limit
-from lab.topology.instances import instance_class
 from lab.topology.models import DatabaseNode, Topology
+from lab.topology.sizing import size_of
 from reports.findings import Finding, Verdict
 from reports.paper import Paper, Rule, figure, holds, required
 
-CONNECTION_BYTES = 9_531_392
-MOST_CONNECTIONS = 5000
 RESERVED = 3
 HELD = "paper.pool_connections"
 NEEDED = "paper.connections_of_node"
@@ -49,7 +48,7 @@ def _tightest(paper: Paper) -> Verdict:
 def _needs(topology: Topology, node: DatabaseNode) -> Finding:
     parts = [split_limit(pooler.max_server_connections, pooler.writer_share) for pooler in topology.poolers]
     writer, reader = sum(part[0] for part in parts), sum(part[1] for part in parts)
-    served = [one for one in topology.postgres.nodes if one.role not in ("primary", "standby")]
+    served = [one for one in topology.postgres.readable if one.role != "primary"]
     if node.role == "replica":
         return figure(NEEDED, "1", reader, f"readers' parts of the pools {reader}")
     if served and node not in served:
@@ -63,8 +62,7 @@ def accepted(topology: Topology, node: DatabaseNode) -> int:
     own = topology.postgres.parameters.get("max_connections")
     if own is not None and own.isdecimal():
         return int(own)
-    memory = instance_class(node.instance_class).memory_bytes
-    return min(memory // CONNECTION_BYTES, MOST_CONNECTIONS)
+    return size_of(node).max_connections
 
 
 RULE = Rule("connections", "pool limits against max_connections", {HELD: "1", NEEDED: "1"}, run)

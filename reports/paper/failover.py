@@ -49,7 +49,7 @@ def _successors(paper: Paper) -> list[str]:
     postgres = paper.topology.postgres
     if postgres.high_availability != "patroni":
         return []
-    return [node.name for node in postgres.nodes if node.role not in ("primary", "replica")]
+    return [node.name for node in postgres.promotable if node.role != "primary"]
 
 
 RULE = Rule(

@@ -16,7 +16,7 @@ PROMISES = ("rpo.rows", "ledger.lost")
 
 def run(paper: Paper) -> list[Verdict]:
     postgres = paper.topology.postgres
-    able = [node.name for node in postgres.nodes if node.role not in ("primary", "replica")]
+    able = [node.name for node in postgres.promotable if node.role != "primary"]
     if postgres.synchronous == "off":
         finding = figure(
             METRIC, "1", 0, "synchronous: off, a write is acknowledged before any standby has it"

@@ -35,7 +35,7 @@ def _missing(paper: Paper, zone: str) -> list[str]:
     """What is not left without a zone."""
     topology = paper.topology
     missing = []
-    if all(node.zone == zone or node.role == "replica" for node in topology.postgres.nodes):
+    if all(node.zone == zone for node in topology.postgres.promotable):
         missing.append("promotable database")
     for name, members in (
         ("majority of etcd", topology.etcd),

@@ -188,6 +188,87 @@ def test_promises_of_another_environment_are_left_out() -> None:
     assert "R1.dev" not in ids
 
 
+COST = target("cost.month", "<=", 15, "$", **ON_PAPER)
+PAUSE = target("acu.auto_pause_possible", "==", 100, "%", **ON_PAPER)
+
+
+def serverless(minimum: float, version: str = "15.4", pause_s: float | None = None) -> Paper:
+    sets = (f"postgres.nodes.pg1.acu.minimum={minimum}", f"postgres.version={version}")
+    return Paper(load_topology("clinical-dev", sets), Stated(auto_pause_s=pause_s), (COST, PAUSE))
+
+
+def test_one_capacity_unit_for_a_month() -> None:
+    one = said(check(serverless(1)), "cost.month")
+    assert one.status == "not met"
+    assert one.finding is not None
+    assert one.finding.value == pytest.approx(87.60)
+    assert "1 ACU × 0.12 $/h × 730 h = 87.60 $" in one.why
+    half = said(check(serverless(0.5)), "cost.month")
+    assert half.finding is not None
+    assert half.finding.value == pytest.approx(43.80)
+
+
+def test_a_cost_that_is_kept() -> None:
+    more = COST.model_copy(update={"limit": 50.0})
+    on = serverless(0.5)
+    assert status(Paper(on.topology, on.stated, (more,)), "cost.month") == "met"
+
+
+def test_every_instance_is_paid_for() -> None:
+    found = said(check(Paper(load_topology("clinical-prod"), Stated(), (COST,))), "cost.month")
+    assert found.finding is not None
+    assert found.finding.value == pytest.approx(3 * 87.60)
+
+
+def test_classes_have_prices_and_what_has_none_is_not_run() -> None:
+    assert status(paper(COST), "cost.month") == "not met"
+    own = Paper(load_topology("dora-prod"), Stated(), (COST,))
+    assert status(own, "cost.month") == "not run"
+
+
+def test_what_pauses_has_no_least_cost() -> None:
+    assert status(serverless(0, "16.4", 300), "cost.month") == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("minimum", "version", "idle", "expected", "word"),
+    [
+        (0, "15.7", 300, "met", "allow it"),
+        (0, "17.1", 300, "met", "allow it"),
+        (0, "16", 300, "met", "allow it"),
+        (0, "15.4", 300, "not met", "version 15.4"),
+        (0, "12.20", 300, "not met", "version 12.20"),
+        (0.5, "15.7", 300, "not met", "0.5 ACU"),
+        (0, "15.7", 60, "not met", "idle time"),
+    ],
+)
+def test_auto_pause(minimum: float, version: str, idle: float, expected: str, word: str) -> None:
+    found = said(check(serverless(minimum, version, idle)), PAUSE.metric)
+    assert found.status == expected
+    assert word in found.why
+
+
+def test_only_a_serverless_database_pauses() -> None:
+    on = paper(PAUSE, stated=Stated(auto_pause_s=300))
+    assert "no instance is serverless" in said(check(on), PAUSE.metric).why
+    assert status(paper(PAUSE), PAUSE.metric) == "not run"
+
+
+def test_readers_may_take_over_and_serve() -> None:
+    found = check(Paper(load_topology("experimentation-prod"), Stated(), (AUTOMATIC,)))
+    assert said(found, "failover.successors").status == "met"
+    alone = check(Paper(load_topology("innovate-dev"), Stated(), (AUTOMATIC,)))
+    assert said(alone, "failover.successors").status == "not met"
+
+
+def test_every_shipped_topology_can_be_checked() -> None:
+    from lab.topology.loader import list_topologies
+
+    for name in list_topologies():
+        for verdict in check(paper_of(load_topology(name))):
+            assert verdict.status in ("met", "not met"), (name, verdict.target.id, verdict.why)
+
+
 # The command
 
 
