@@ -75,6 +75,14 @@ latency: venv ## The mixed load at a stated rate: latency, pools, CPU, cache, al
 capacity: setup ## How much a topology carries, what ends it, until when it lasts, what then (GROWTH=5% NOW=300)
 	@$(LAB) capacity --topology $(TOPOLOGY) $(NAMED) $(if $(GROWTH),--growth $(GROWTH)) $(if $(NOW),--now $(NOW)) $(ARGS)
 
+.PHONY: pooling
+pooling: setup ## What the pools are worth, what breaks in them, and how large they must be (about an hour)
+	@$(LAB) status --name $(or $(NAME),$(TOPOLOGY)) >/dev/null 2>&1 || $(LAB) up $(TOPOLOGY) $(NAMED)
+	@worst=0; for experiment in pooling pool-compat pool-size; do \
+	  code=0; $(LAB) $$experiment --topology $(TOPOLOGY) $(NAMED) $(ARGS) || code=$$?; \
+	  if (( code > 2 )); then exit $$code; fi; if (( code > worst )); then worst=$$code; fi; \
+	done; exit $$worst
+
 .PHONY: report
 report: venv ## Analyse a run record again and write its report
 	@$(LAB) report $(RUN) $(ARGS)

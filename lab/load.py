@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from lab.deploy.endpoints import (
     application_endpoints,
     endpoints,
 )
-from lab.deploy.parameters import client_timeouts
+from lab.deploy.parameters import client_timeouts, split_limit
 from lab.deploy.secret_names import application_role, document_roles
 from lab.driver import Lab, Node
 from lab.errors import LabError, UsageError
 from lab.scenario.remote import stop
 from lab.topology.models import Topology
 from lab.topology.workload import CustomWorkload, load_workload_file
-from loadtests.config import Arrivals, CacheConfig, CacheNode, LoadConfig, LoadTarget
+from loadtests.config import Arrivals, CacheConfig, CacheNode, Connections, LoadConfig, LoadTarget
 from loadtests.workloads import Workload, list_workloads
 
 PYTHON = "/opt/venv/bin/python"
@@ -64,6 +64,14 @@ class LoadSpec:
     """How many times faster than the document's the application's timeouts (the cache's TTL) run."""
     coalesce: bool = False
     """Whether clients that miss the same entry of the cache at one time wait for one of them to load it."""
+    connections: Connections = "lasting"
+    """``per-request``: every request opens a connection and closes it."""
+    prepare: bool | None = None
+    """Whether statements are prepared; None: where the pooler can."""
+    port: int | None = None
+    """Another port of the endpoint's node: a pooler that an experiment runs there."""
+    room: int | None = None
+    """Server connections that there are at least; None: the pooler's."""
 
 
 @dataclass(frozen=True)
@@ -222,20 +230,22 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
     writer, reader = resolve_pool(topology, known, spec.pool)
     client = topology.clients[0].name
     pooler = next((p for p in topology.poolers if known[writer].node == p.name), None)
-    if pooler is not None and pooler.mode == "statement" and transactions:
+    if pooler is not None and spec.port is None and pooler.mode == "statement" and transactions:
         raise UsageError(
             f"workload {spec.workload} needs transactions, and {pooler.name} (statement pooling) has none",
             hint="Choose another pool, or a workload without transactions, such as point-select.",
         )
     prepared = pooler is None or pooler.max_prepared_statements > 0
+    prepared = prepared if spec.prepare is None else spec.prepare
+    room = spec.room or (split_limit(pooler.max_server_connections, pooler.writer_share)[0] if pooler else 50)
     clock = known.get(f"{topology.observer.name}.clock")
     try:
         return LoadConfig(
             run=run,
             out=f"{folder}/load",
             workload=spec.workload,
-            writer=_target(lab, client, known[writer]),
-            reader=_target(lab, client, known[reader]) if reader else None,
+            writer=_at(_target(lab, client, known[writer]), spec.port),
+            reader=_at(_target(lab, client, known[reader]), spec.port) if reader else None,
             node=client,
             routes=_routes(lab, client, known),
             roles=workload.roles or None,
@@ -243,6 +253,8 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
             user=(own and own.role) or workload.user or spec.user or application_role(topology),
             scripts=own.scripts if own else (),
             variables=own.variables if own else None,
+            connections=spec.connections,
+            proof=min(50, room),
             password_file=f"{folder}/load-password",
             sslmode="verify-full" if topology.tls.enabled else "prefer",
             tcp=client_timeouts(topology.tcp.client),
@@ -324,6 +336,10 @@ def _own_workload(topology: Topology) -> CustomWorkload:
             hint=f"There are: {', '.join(roles)}.",
         )
     return own
+
+
+def _at(target: LoadTarget, port: int | None) -> LoadTarget:
+    return target if port is None else replace(target, port=port)
 
 
 def _target(lab: Lab, client: str, endpoint: Endpoint) -> LoadTarget:

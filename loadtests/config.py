@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 Arrivals = Literal["poisson", "constant", "closed"]
+Connections = Literal["lasting", "per-request"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class LoadConfig:
     """Offered requests per second over all workers; not used by ``closed``."""
     burst: int = 1
     """Requests that arrive at one moment; ``rate`` stays the mean."""
+    connections: Connections = "lasting"
+    """``per-request``: every request opens its connection and closes it; both are part of its time."""
     users: int = 20
     """Users over all workers: the greatest number of requests under way at once."""
     duration_s: float | None = 30.0
@@ -113,6 +116,9 @@ class LoadConfig:
     """After this the load ends itself, whatever happened to who started it."""
     drop_after_s: float = 5.0
     """An arrival that found no free user for this long is recorded as ``dropped``."""
+    proof: int = 50
+    """Sessions that show at the start that users run at the same time, at most: no more than a pool has room
+    for."""
     seed: int = 1
     workers: int = 1
     """1: one Locust process; more: a Locust master and this many workers."""
@@ -146,6 +152,8 @@ class LoadConfig:
                 raise ValueError(f"load: {field}: expected {expected}, found {getattr(self, field)!r}")
 
         need(self.arrivals in get_args(Arrivals), "arrivals", "poisson, constant or closed")
+        need(self.proof >= 1, "proof", "at least 1")
+        need(self.connections in get_args(Connections), "connections", "lasting or per-request")
         need(0 < self.rate <= 1_000_000, "rate", "more than 0 and at most 1000000 requests per second")
         need(1 <= self.burst <= 10_000, "burst", "1 to 10000 requests")
         need(1 <= self.workers <= 64, "workers", "1 to 64 processes")

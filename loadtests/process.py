@@ -187,6 +187,7 @@ def _finish(config: LoadConfig, summaries: list[dict[str, Any]], failure: str | 
         "cpu_seconds": cpu,
         "cpu_us_per_request": cpu / requests * 1e6 if requests else None,
         "seconds": max((summary["seconds"] for summary in summaries), default=0.0),
+        "setup_statements": sum(summary["setup"] for summary in summaries),
         "proof": [summary["proof"] for summary in summaries],
         "versions": {
             "locust": version("locust"),

@@ -59,6 +59,8 @@ class Runtime:
         self.finished: Any = Event()
         self.failure: str | None = None
         self.proof: dict[str, float] = {}
+        self.setup = 0
+        """Statements that were sent before the first request."""
         self.clocks: list[dict[str, int]] = []
         self._user_class = user_class
         self._users: set[PostgresUser] = set()
@@ -190,7 +192,8 @@ class Runtime:
         try:
             opened.tag = f"/* {first.service} prepare */ "
             self._user_class.prepare(opened)
-            self.proof = prove_concurrency([_sleeper(session) for session in sessions])
+            self.proof = prove_concurrency([_sleeper(session) for session in sessions], self.config.proof)
+            self.setup = sum(session.executed for session in {opened, *sessions})
         finally:
             for session in (opened, *sessions):
                 if not any(session in user.lasting.values() for user in users):
@@ -267,6 +270,7 @@ class Runtime:
             "cpu_seconds": _cpu_seconds() - self._cpu if self._begun else 0.0,
             "seconds": seconds,
             "proof": self.proof,
+            "setup": self.setup,
             "clocks": self.clocks,
         }
         (self.out / f"summary.{self.worker}.json").write_text(json.dumps(summary), encoding="utf-8")

@@ -78,6 +78,8 @@ class Session:
         self._rng = rng
         self._connection: GeventConnection | None = None
         self._cursors: dict[str, tuple[Cursor[Row], str]] = {}
+        self.executed = 0
+        """Statements sent so far."""
         self.failures = 0
         """Requests that cost the connection since the last one that went well."""
 
@@ -100,6 +102,7 @@ class Session:
 
     def execute(self, sql: str, params: Params | None = None) -> Cursor[Row]:
         """Run a statement; its result is valid until the same text runs again. psycopg.Error."""
+        self.executed += 1
         known = self._cursors.get(sql)
         if known is None:
             known = self._cursors[sql] = self.connect().cursor(binary=True), self.tag + sql

@@ -174,8 +174,12 @@ class PostgresUser(User):  # type: ignore[misc,unused-ignore]
         runtime = self.runtime
         take, add = runtime.take, runtime.recorder.add
         plan: list[tuple[Callable[[Session], None], Request, Session | None, int, int]] = []
+        fresh = runtime.config.connections == "per-request"
+        if fresh:
+            for opened in self.lasting.values():
+                opened.close()
         for noted in runtime.requests:
-            session = None if noted.fresh else self.lasting[noted.route]
+            session = None if noted.fresh or fresh else self.lasting[noted.route]
             name = runtime.recorder.id("name", noted.name)
             endpoint = runtime.recorder.id("endpoint", runtime.config.route(noted.route).name)
             plan.append((getattr(self, noted.method), noted, session, name, endpoint))
@@ -194,6 +198,8 @@ class PostgresUser(User):  # type: ignore[misc,unused-ignore]
             session.tag = noted.tag
             try:
                 function(session)
+                if fresh:
+                    session.close()
             except GreenletExit:
                 add(intended, started, clock(), name, endpoint, runtime.recorder.id("outcome", STOPPED))
                 in_flight.add(-1)

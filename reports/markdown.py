@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from reports import view
 from reports.analysis.model import Analysis
+from reports.experiments import Outcome
 from reports.findings import Verdict
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
@@ -19,14 +20,14 @@ def safe(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False)).replace("@", "&#64;")
 
 
-def summary(analysis: Analysis, verdicts: Sequence[Verdict]) -> str:
-    """The page: the answer, the verdicts, the headlines, the trials."""
+def summary(analysis: Analysis, verdicts: Sequence[Verdict], outcome: Outcome | None = None) -> str:
+    """The page: the answer, the verdicts, the headlines, the trials; of an experiment its tables."""
     head = analysis.manifest
     said, _ = view.answer(verdicts)
     lines = [
         f"## {safe(head.scenario)} on {safe(head.topology)}",
         "",
-        f"**{safe(said)}.** {safe(view.lead(analysis))}".strip(),
+        f"**{safe(said)}.** {safe(outcome.lead if outcome else view.lead(analysis))}".strip(),
         "",
     ]
     lines += _table(
@@ -45,8 +46,19 @@ def summary(analysis: Analysis, verdicts: Sequence[Verdict]) -> str:
     )
     lines += _table(
         ("Figure", "Value", ""),
-        [(safe(h.label), f"**{safe(h.value)}**", safe(h.detail)) for h in view.headlines(analysis)],
+        [
+            (safe(h.label), f"**{safe(h.value)}**", safe(h.detail))
+            for h in (outcome.headlines if outcome else view.headlines(analysis))
+        ],
     )
+    for section in outcome.sections if outcome else ():
+        lines += [f"### {safe(section.title)}", ""]
+        lines += [line for text in section.text for line in (safe(text), "")]
+        for table in section.tables:
+            lines += _table(
+                [safe(name) for name in table.head], [[safe(c) for c in row] for row in table.rows]
+            )
+            lines += [safe(table.note), ""] if table.note else []
     if analysis.trials:
         lines += _table(
             ("Trial", "Writes", "Parts", "Lost", "Reads", ""),

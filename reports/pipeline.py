@@ -76,7 +76,7 @@ def analyse_and_report(run: Path, *, quiet: bool = False) -> Report:
     )
     paths["json"].write_text(_document(analysis, verdicts, elsewhere), encoding="utf-8")
     paths["junit"].write_text(junit(analysis, verdicts), encoding="utf-8")
-    paths["markdown"].write_text(summary(analysis, verdicts), encoding="utf-8")
+    paths["markdown"].write_text(summary(analysis, verdicts, outcome), encoding="utf-8")
     _step_summary(paths["markdown"].read_text(encoding="utf-8"))
     return Report(verdicts, paths, view.exit_code(verdicts))
 

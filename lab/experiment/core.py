@@ -85,7 +85,7 @@ class Experiment:
         self.seed = session.plan.seed
         self.rng = random.Random(self.seed)
         """For the order of the cells, so that the seed in the manifest repeats it."""
-        self._cells = self._loads = 0
+        self._cells = self._loads = self._numbers = 0
 
     def now(self) -> int:
         """ns of the observer's clock."""
@@ -140,9 +140,7 @@ class Experiment:
         part = f"load{self._loads}"
         client = self.session.client.name
         program = Program(client, f"{self.session.base}/{part}/load", f"client-{part}")
-        # Announced first: a runner that is killed from here on leaves nothing that runs.
-        remote = [*self.session.remote(), asdict(program)]
-        entry = self.journal.begin("run", record=str(self.record.path.resolve()), remote=remote)
+        entry = self.announce(program)
         return Running(start_load(self.lab, spec, f"{self.session.run}/{part}"), program, entry)
 
     def end(self, running: Running) -> LoadResult:
@@ -152,8 +150,26 @@ class Experiment:
         result = running.handle.result()
         self._offsets(running)
         running.handle.node.run(["rm", "-rf", running.program.out.rpartition("/")[0]], check=False)
-        self.journal.done(running.entry)
+        self.ended(running.entry)
         return result
+
+    def announce(self, program: Program) -> int:
+        """Before a program is started in the lab: should the runner be killed, the journal has it ended.
+
+        It is found by the pid in its folder, with the folder's parent in its command line. The number is
+        for ``ended``.
+        """
+        remote = [*self.session.remote(), asdict(program)]
+        return self.journal.begin("run", record=str(self.record.path.resolve()), remote=remote)
+
+    def ended(self, entry: int) -> None:
+        """What was announced runs no more."""
+        self.journal.done(entry)
+
+    def number(self) -> int:
+        """Another number each time, from 0."""
+        self._numbers += 1
+        return self._numbers - 1
 
     def _offsets(self, running: Running) -> None:
         clocks = json.loads(running.handle.node.get(f"{running.program.out}/clock.json"))

@@ -79,6 +79,9 @@ def test_a_report_shows_what_the_experiment_found(
     # Its own finding takes the place of the one that the check of the whole run makes.
     assert '"pool.wait"' in done.paths["json"].read_text(encoding="utf-8")
     assert "Not drawn" not in page
+    text = done.paths["markdown"].read_text(encoding="utf-8")
+    assert "| a &amp; b | 7 |" in text
+    assert "Take the second." in text
 
 
 def test_every_experiment_is_found_by_its_name() -> None:

@@ -1,0 +1,79 @@
+"""What a connection that nobody uses costs: memory of the server's backends and of the pooler.
+
+PSS (proportional set size, ``/proc/<pid>/smaps_rollup``) shares what processes have in common among them, so
+that shared buffers do not count once a backend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lab.deploy.endpoints import endpoints
+from lab.experiment.core import Experiment
+from lab.faults._jobs import start_job, stop_job, wait_job
+
+KEY = "lab-idle"
+USER = "app_readwrite"
+STATEMENT = "SELECT count(*) FROM risk.risk_limit WHERE portfolio_id = 1"
+
+_HOLD = """
+import psycopg
+links = []
+for n in range(S["count"]):
+    link = psycopg.connect(S["dsn"], password=S["password"], autocommit=True, prepare_threshold=None)
+    link.execute(S["statement"])
+    links.append(link)
+tell(held=len(links))
+while True: time.sleep(1)
+"""
+
+# $1: what the command line of a process must hold. Prints how many there are, and the sum of their PSS (KiB).
+_PSS = """
+n=0; sum=0
+for d in /proc/[0-9]*; do
+  case $(tr '\\0' ' ' < "$d/cmdline" 2>/dev/null) in
+    *"$1"*) case $d in /proc/$$) continue;; esac
+      kib=$(awk '/^Pss:/ {print $2}' "$d/smaps_rollup" 2>/dev/null)
+      [ -n "$kib" ] && n=$((n + 1)) && sum=$((sum + kib));;
+  esac
+done
+echo "$n $sum"
+"""
+
+
+def idle_memory(run: Experiment, pool: str, primary: str, count: int, repeat: int) -> None:
+    """Two cells: ``count`` clients that have run one statement and idle, direct and through a pool."""
+    lab = run.lab
+    places = endpoints(lab.topology, lab.allocation)
+    ways = {"direct": places[f"{primary}.direct"], "pooled": places[f"{pool}.writer"]}
+    for way, place in ways.items():
+        with run.cell(f"idle-memory/{way}", repeat=repeat, count=count, pool=pool) as cell:
+            before = pss(run, primary, pool)
+            sslmode = "verify-full" if lab.topology.tls.enabled else "disable"
+            dsn = (
+                f"host={place.host} port={place.port} dbname={place.database} user={USER} sslmode={sslmode} "
+                "sslrootcert=/run/secrets/ca.crt connect_timeout=10 application_name=lab-idle"
+            )
+            settings = {
+                "dsn": dsn,
+                "password": lab.secret(f"password_{USER}"),
+                "count": count,
+                "statement": STATEMENT,
+            }
+            client = run.session.client.name
+            start_job(lab, client, KEY, _HOLD, settings, 120)
+            try:
+                wait_job(lab, client, KEY, "held", 90)
+                after = pss(run, primary, pool)
+            finally:
+                stop_job(lab, client, KEY)
+            cell.result.update(before=before, after=after)
+
+
+def pss(run: Experiment, primary: str, pool: str) -> dict[str, Any]:
+    """Backends of the role on the primary, and the pooler's process: how many, and their PSS in bytes."""
+    found: dict[str, Any] = {}
+    for name, node, words in (("backends", primary, f" {USER} "), ("pooler", pool, "pgbouncer.ini")):
+        said = run.lab.nodes[node].run(["bash", "-c", _PSS, "bash", words]).stdout.split()
+        found[name] = {"count": int(said[0]), "pss_bytes": int(said[1]) * 1024}
+    return found

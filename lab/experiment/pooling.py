@@ -1,0 +1,251 @@
+"""``pooling``: the same transactions direct and through every pool mode, in cells that take turns.
+
+Every repeat holds all cells in an order of its own, drawn from the seed, so that what drifts on the machine
+hits all alike, and cells of one repeat can be paired. *Direct* is through the router, as the poolers reach
+the database: the paths differ by the pooler alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from lab.deploy.parameters import split_limit
+from lab.driver import Lab
+from lab.errors import LabError, UsageError
+from lab.experiment.bouncer import Bouncer, Settings, Userlist, bouncer, console
+from lab.experiment.core import Cell, Experiment, experiment
+from lab.experiment.memory import idle_memory
+from lab.experiment.waits import idle_timeout, query_wait
+from lab.load import LoadSpec
+from lab.scenario.progress import Progress
+from lab.topology.models import Pooler, Topology
+from loadtests.config import Connections
+
+NAME = "pooling"
+DIRECT = "direct"
+ONE_STATEMENT, TRANSACTION = "limit-check", "trade-booking"
+STORED = "stored secrets"
+GROUPS = ("statement", "prepared", "authentication", "transaction", "memory", "timeouts")
+CELL_OVERHEAD_S = 6.0
+"""What a cell takes besides its load: to start it, to fetch its requests."""
+CONSOLE_PORT = 6432
+IDLE_CLIENTS = 50
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one kind of cell runs."""
+
+    group: str
+    path: str
+    """``direct`` or a pool mode."""
+    connections: Connections
+    clients: int
+    workload: str = ONE_STATEMENT
+    prepared: bool = True
+    authentication: str = STORED
+    """Of clients at the pooler: SCRAM with stored secrets, SCRAM with plain passwords, or md5."""
+
+    @property
+    def name(self) -> str:
+        words = [self.path, self.workload, self.connections, str(self.clients)]
+        words += [] if self.prepared else ["unprepared"]
+        words += [] if self.authentication == STORED else [self.authentication]
+        return " ".join(words)
+
+
+AUTHENTICATIONS: dict[str, tuple[str, Userlist]] = {
+    "plain passwords": ("scram-sha-256", "plain passwords"),
+    "md5": ("md5", "plain passwords"),
+}
+"""Of further poolers beside the lab's own, whose users have stored secrets."""
+
+
+def design(topology: Topology, clients: Sequence[int], groups: Sequence[str]) -> list[Variant]:
+    """Every kind of cell. The first number of clients is that of the smaller groups."""
+    modes = [pooler.mode for pooler in topology.poolers]
+    few = clients[0]
+    both: tuple[Connections, ...] = ("per-request", "lasting")
+    found = [
+        Variant("statement", path, connections, count)
+        for count in clients
+        for path in (DIRECT, *modes)
+        for connections in both
+    ]
+    found += [Variant("prepared", path, "lasting", few, prepared=False) for path in (DIRECT, *modes)]
+    found += [
+        Variant("authentication", "transaction", "per-request", few, authentication=kind)
+        for kind in AUTHENTICATIONS
+        if "transaction" in modes
+    ]
+    found += [
+        Variant("transaction", path, connections, few, workload=TRANSACTION)
+        for path in (DIRECT, *(mode for mode in modes if mode != "statement"))
+        for connections in both
+    ]
+    return [one for one in found if one.group in groups]
+
+
+def estimate_s(variants: Sequence[Variant], repeats: int, seconds: float) -> float:
+    """About how long the cells take."""
+    return len(variants) * repeats * (seconds + CELL_OVERHEAD_S)
+
+
+def run_pooling(
+    lab: Lab,
+    *,
+    clients: Sequence[int] = (20, 100),
+    repeats: int = 6,
+    seconds: float = 4.0,
+    groups: Sequence[str] = GROUPS,
+    seed: int,
+    runs_dir: Path = Path("runs"),
+    command: str = "",
+    progress: Progress | None = None,
+) -> Path:
+    """Run the experiment; the path of its record.
+
+    Raises:
+        UsageError: the lab has no pooler or no such group.
+        LabError: it could not be run.
+    """
+    topology = lab.topology
+    unknown = [group for group in groups if group not in GROUPS]
+    if unknown:
+        raise UsageError(f"there is no group {unknown[0]!r}", hint=f"There are: {', '.join(GROUPS)}.")
+    if not topology.poolers or not topology.routers:
+        raise UsageError(f"topology {topology.name} has no pooler, or no router to compare it with")
+    if topology.postgres.schema_set != "risk":
+        raise UsageError(
+            f"the workloads of this experiment need schema risk, not {topology.postgres.schema_set}"
+        )
+    variants = design(topology, clients, groups)
+    told = progress or Progress()
+    cells = estimate_s(variants, repeats, seconds)
+    told.say(f"{len(variants)} kinds of cells × {repeats} repeats; about {cells / 60:.0f} min")
+    with (
+        experiment(
+            lab,
+            NAME,
+            title="What the pools are worth",
+            claim="The same transactions direct and through each pool, on new or lasting connections.",
+            seed=seed,
+            deadline_s=3 * cells + 600,
+            runs_dir=runs_dir,
+            command=command,
+            progress=told,
+        ) as run,
+        contextlib.ExitStack() as stack,
+    ):
+        further = _further(run, stack, variants, 3 * cells + 300)
+        _ceiling(run, seconds)
+        for repeat in range(1, repeats + 1):
+            order = list(variants)
+            run.rng.shuffle(order)
+            for variant in order:
+                _measure(run, variant, repeat, seconds, further)
+        node = _pooler(topology, "transaction").name
+        if "memory" in groups:
+            idle_memory(run, node, _primary(run), IDLE_CLIENTS, 1)
+        if "timeouts" in groups:
+            for repeat in (1, 2, 3):
+                idle_timeout(run, node, repeat)
+                query_wait(run, node, repeat)
+        return run.record.path
+
+
+def _further(
+    run: Experiment, stack: contextlib.ExitStack, variants: Sequence[Variant], seconds: float
+) -> dict[str, Bouncer]:
+    wanted = {one.authentication for one in variants} & AUTHENTICATIONS.keys()
+    found = {}
+    for kind in sorted(wanted):
+        auth_type, users = AUTHENTICATIONS[kind]
+        settings = Settings(mode="transaction", auth_type=auth_type, users=users)
+        node = _pooler(run.lab.topology, "transaction").name
+        name = f"auth-{kind.replace(' ', '-')}"
+        found[kind] = stack.enter_context(bouncer(run, node, name, settings, seconds))
+    return found
+
+
+def _ceiling(run: Experiment, seconds: float) -> None:
+    """What one process of the generator can do at most, before anything is compared."""
+    for connections in ("lasting", "per-request"):
+        variant = Variant("ceiling", DIRECT, connections, 20)
+        with run.cell(f"ceiling {connections}", **asdict(variant)) as cell:
+            run.load(cell, _spec(run, variant, max(2.0, seconds / 2)))
+
+
+def _measure(
+    run: Experiment, variant: Variant, repeat: int, seconds: float, further: dict[str, Bouncer]
+) -> None:
+    topology = run.lab.topology
+    if variant.path == DIRECT:
+        with run.cell(variant.name, repeat=repeat, **asdict(variant)) as cell:
+            run.load(cell, _spec(run, variant, seconds))
+        return
+    pooler = _pooler(topology, variant.path)
+    room = split_limit(pooler.max_server_connections, pooler.writer_share)[0]
+    with run.cell(variant.name, repeat=repeat, pooler=pooler.name, room=room, **asdict(variant)) as cell:
+        if pooler.mode == "session" and variant.connections == "lasting" and variant.clients > room:
+            cell.result["not_run"] = (
+                f"{variant.clients} lasting clients, room for {room} sessions: the others would wait for ever"
+            )
+            return
+        _through(run, cell, variant, pooler, further.get(variant.authentication), seconds)
+
+
+def _through(
+    run: Experiment, cell: Cell, variant: Variant, pooler: Pooler, other: Bouncer | None, seconds: float
+) -> None:
+    """One load with the pooler's own counts before and after it, when no client is there."""
+    port = other.port if other else CONSOLE_PORT
+    logged = _new_connections(other)
+    before = stats(run.lab, pooler.name, port)
+    run.load(cell, replace(_spec(run, variant, seconds), port=other.port if other else None))
+    after = stats(run.lab, pooler.name, port)
+    cell.result["pooler"] = {name: after[name] - before.get(name, 0) for name in after}
+    if other is not None:
+        cell.result["new_connections"] = _new_connections(other) - logged
+
+
+def _new_connections(other: Bouncer | None) -> int:
+    return other.log().count("new connection to server") if other else 0
+
+
+def stats(lab: Lab, node: str, port: int) -> dict[str, int]:
+    """Totals of SHOW STATS, over the databases without the console's; times in µs."""
+    rows = [row for row in console(lab, node, "SHOW STATS", port) if row["database"] != "pgbouncer"]
+    names = {name for row in rows for name in row if name.startswith("total_")}
+    return {name: sum(int(row[name]) for row in rows) for name in sorted(names)}
+
+
+def _spec(run: Experiment, variant: Variant, seconds: float) -> LoadSpec:
+    topology = run.lab.topology
+    direct = variant.path == DIRECT
+    return LoadSpec(
+        workload=variant.workload,
+        users=variant.clients,
+        duration_s=seconds,
+        arrivals="closed",
+        pool=topology.routers[0].name if direct else _pooler(topology, variant.path).name,
+        seed=run.seed,
+        connections=variant.connections,
+        prepare=variant.prepared,
+    )
+
+
+def _pooler(topology: Topology, mode: str) -> Pooler:
+    return next((p for p in topology.poolers if p.mode == mode), topology.poolers[0])
+
+
+def _primary(run: Experiment) -> str:
+    """The node that leads now. LabError where none does."""
+    watch = run.session.watch
+    leader = watch.latest().leader if watch is not None else None
+    if leader is None:
+        raise LabError("no node leads, so there is no primary whose memory could be measured")
+    return leader
