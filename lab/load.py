@@ -249,7 +249,7 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
             node=client,
             routes=_routes(lab, client, known),
             roles=workload.roles or None,
-            cache=_cache(lab, spec, known, folder) if spec.cache and workload.uses_cache else None,
+            cache=_cache(lab, spec, known, folder, run) if spec.cache and workload.uses_cache else None,
             user=(own and own.role) or workload.user or spec.user or application_role(topology),
             scripts=own.scripts if own else (),
             variables=own.variables if own else None,
@@ -288,7 +288,7 @@ def _routes(lab: Lab, client: str, known: dict[str, Endpoint]) -> dict[str, Load
     return {route: _target(lab, client, known[name]) for route, name in routes.items()}
 
 
-def _cache(lab: Lab, spec: LoadSpec, known: dict[str, Endpoint], folder: str) -> CacheConfig | None:
+def _cache(lab: Lab, spec: LoadSpec, known: dict[str, Endpoint], folder: str, run: str) -> CacheConfig | None:
     """The topology's cache as the client reaches it, None where there is none."""
     cache = lab.topology.cache
     if cache is None:
@@ -306,6 +306,7 @@ def _cache(lab: Lab, spec: LoadSpec, known: dict[str, Endpoint], folder: str) ->
         password_file=f"{folder}/load-password.redis",
         ttl_s=cache.ttl / spec.clock,
         clock=spec.clock,
+        prefix=f"{run}:",
         coalesce=spec.coalesce,
         tls=lab.topology.tls.enabled,
     )

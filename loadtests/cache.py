@@ -144,6 +144,7 @@ class Cache:
         """Send one command and record it; None where the answer is nil, or where the cache failed."""
         if monotonic() < self._avoid_until:
             return None
+        words = self._with_prefix(words)
         begin = monotonic_ns()
         answer = None
         try:
@@ -163,6 +164,11 @@ class Cache:
             record.id("endpoint", self._endpoint), record.id("outcome", outcome),
         )  # fmt: skip
         return answer
+
+    def _with_prefix(self, words: tuple[Any, ...]) -> tuple[Any, ...]:
+        name, *rest = words
+        keys = len(rest) if name == "DEL" else min(1, len(rest))
+        return name, *(f"{self._config.prefix}{key}" for key in rest[:keys]), *rest[keys:]
 
     def _open(self) -> Any:
         node = self._primary()

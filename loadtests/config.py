@@ -58,6 +58,8 @@ class CacheConfig:
     """How long an entry lives: the topology's TTL, divided by ``clock``."""
     clock: float = 1.0
     """How many times faster than the document's the cache's clock runs."""
+    prefix: str = ""
+    """Leads every key, so that what an earlier load left there, at another clock, is not found."""
     coalesce: bool = False
     """Whether clients that miss the same entry at one time wait for one of them to load it."""
     tls: bool = True

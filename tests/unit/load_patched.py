@@ -125,8 +125,10 @@ def cache_of(tmp_path: Path, server: FakeRedis, **settings: Any) -> tuple[Any, A
 
 def test_cache_aside_loads_once_and_again_after_a_deletion(tmp_path: Path) -> None:
     server = FakeRedis()
-    client, gauges, recorder = cache_of(tmp_path, server)
+    client, gauges, recorder = cache_of(tmp_path, server, prefix="run-2:")
     cache, loads = client(), []
+    # What an earlier load left there, at another clock, is not found.
+    server.entries["k"] = ('[0, "old"]', 1e9)
 
     def load() -> list[object]:
         loads.append(1)
