@@ -32,7 +32,8 @@ _PSS = """
 n=0; sum=0
 for d in /proc/[0-9]*; do
   case $(tr '\\0' ' ' < "$d/cmdline" 2>/dev/null) in
-    *"$1"*) case $d in /proc/$$) continue;; esac
+    bash*) ;;
+    *"$1"*)
       kib=$(awk '/^Pss:/ {print $2}' "$d/smaps_rollup" 2>/dev/null)
       [ -n "$kib" ] && n=$((n + 1)) && sum=$((sum + kib));;
   esac
@@ -74,6 +75,7 @@ def pss(run: Experiment, primary: str, pool: str) -> dict[str, Any]:
     """Backends of the role on the primary, and the pooler's process: how many, and their PSS in bytes."""
     found: dict[str, Any] = {}
     for name, node, words in (("backends", primary, f" {USER} "), ("pooler", pool, "pgbouncer.ini")):
-        said = run.lab.nodes[node].run(["bash", "-c", _PSS, "bash", words]).stdout.split()
+        # As their own user: what is root here may not look into the memory of others' processes.
+        said = run.lab.nodes[node].run(["bash", "-c", _PSS, "bash", words], user="postgres").stdout.split()
         found[name] = {"count": int(said[0]), "pss_bytes": int(said[1]) * 1024}
     return found

@@ -533,6 +533,11 @@ def _memory(record: RecordReader) -> Section:
         for kind in ("backends", "pooler"):
             grown = after[kind]["pss_bytes"] - before[kind]["pss_bytes"]
             row += [str(after[kind]["count"] - before[kind]["count"]), figure(grown / 2**20, "MiB")]
+        if row[0] == "direct" and after["backends"]["count"] - before["backends"]["count"] < count:
+            # Their memory could not be looked at: no figure is better than a wrong one.
+            return Section(
+                "memory", "What idle connections cost", ("The memory of the backends could not be read.",)
+            )
         each = sum(after[k]["pss_bytes"] - before[k]["pss_bytes"] for k in ("backends", "pooler")) / count
         rows.append((*row[:4], row[5], figure(each / 2**10, "KiB")))
     head = ("path", "idle clients", "more backends", "their memory", "pooler's memory", "a client")
