@@ -20,6 +20,7 @@ from lab.record.reader import RecordReader
 from lab.record.schema import NS
 from lab.scenario import targets
 from lab.scenario.conditions import look as condition
+from lab.scenario.journal import Journal
 from lab.scenario.live import LiveWrites
 from lab.scenario.loader import load_scenario
 from lab.scenario.models import Scenario
@@ -285,7 +286,7 @@ def test_a_scenario_that_cannot_be_performed_leaves_a_record_that_says_why(
     assert exit_code(verdicts) == 2
     # Nothing was begun, and nothing is left to undo.
     assert not lab.nodes["observer"].calls
-    assert (lab.state_dir / "journal.jsonl").exists() is False
+    assert not Journal(lab.state_dir).pending()
 
 
 # Deadlines inside the node
