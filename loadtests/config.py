@@ -203,7 +203,7 @@ class LoadConfig:
                 raw["routes"] = {route: LoadTarget(**target) for route, target in raw["routes"].items()}
             if raw.get("cache") is not None:
                 raw["cache"] = _cache(raw["cache"])
-            if raw.get("scripts"):
+            if "scripts" in raw:
                 raw["scripts"] = tuple(Script(**script) for script in raw["scripts"])
             if raw.get("clock") is not None:
                 host, port = raw["clock"]
