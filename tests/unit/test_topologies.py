@@ -135,10 +135,13 @@ def test_who_serves_reads() -> None:
         haproxy(name)["read"] for name in ("innovate-prod", "experimentation-prod", "risk-prod")
     )
     assert "uri /primary" in multi_az
-    assert "use_backend" not in multi_az
+    assert "backup" not in multi_az
     assert "uri /replica" in aurora
-    assert "use_backend write if { nbsrv(read) eq 0 }" in aurora
-    assert aurora.count("    server ") == 2
+    # Whoever leads serves the reads while no reader does, and lets go of them when one is back.
+    servers = [line.split() for line in aurora.splitlines() if "    server " in line]
+    assert [words[1] for words in servers] == ["pg1", "pg2", "pg1-leads", "pg2-leads"]
+    assert all("shutdown-backup-sessions" in words for words in servers[:2])
+    assert [words[-2:] for words in servers[2:]] == [["write/pg1", "backup"], ["write/pg2", "backup"]]
     assert "uri /replica" in replicas
     assert [line.split()[1] for line in replicas.splitlines() if "    server " in line] == ["pg3", "pg4"]
 
