@@ -8,12 +8,14 @@
   console's database.
 - *efficiency* = 1 − new connections ÷ assignments: the share of assignments that found a server connection
   already open. Told from 100 assignments on.
-- *utilisation*: transaction and statement mode: Δtotal_xact_time ÷ (Δt · limit); session mode: time-weighted
-  sv_active ÷ limit. The limit is that of the topology, over databases and users.
+- *utilisation*: transaction and statement mode: (Δtotal_xact_time − Δtotal_wait_time) ÷ (Δt · limit), since
+  a transaction's clock starts with the client's first packet, before it waits for a server
+  (``handle_client_work`` in PgBouncer's src/client.c); session mode: time-weighted sv_active ÷ limit. The
+  limit is the topology's, over databases and users.
 - *wait* = Δtotal_wait_time ÷ Δassignments. *max_wait*: the greatest maxwait, whole run.
 - *server connections*: at each sample the sum over databases and users; the greatest counts, whole run.
-- *time in SQL* = Δtotal_query_time ÷ Δtotal_xact_time. *multiplexing* = active clients ÷ open server
-  connections, time-weighted.
+- *time in SQL* = Δtotal_query_time ÷ Δtotal_xact_time, both less Δtotal_wait_time. *multiplexing* = active
+  clients ÷ open server connections, time-weighted.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from reports.analysis.metrics import Metrics, Series, increase, total, weighted_
 from reports.analysis.model import Pool
 
 NEW_SERVER = "new connection to server"
+NEW_CLIENT = "login attempt: "
 LEAST_ASSIGNMENTS = 100
 SLACK = 5
 """Sessions that may be under way between the log's line and the server's counter."""
@@ -44,8 +47,11 @@ def new_connections(log: str, offset: int, start: int, end: int) -> int:
 
 
 def logs_connections(log: str) -> bool:
-    """Whether the pooler logged any server connection at all (``log_connections`` may be off)."""
-    return NEW_SERVER in log
+    """Whether the pooler logs connections (``log_connections`` may be off).
+
+    A pool that had all its server connections open before the run logs its clients' alone.
+    """
+    return NEW_SERVER in log or NEW_CLIENT in log
 
 
 def pools(
@@ -127,7 +133,7 @@ def _pool(
     if assigned is None:
         why.append("server assignments were not recorded")
     elif new is None:
-        why.append("the pooler's log shows no server connection at all (is log_connections on?)")
+        why.append("the pooler's log shows no connection at all (is log_connections on?)")
     elif untrusted:
         why.append(untrusted)
     elif assigned < LEAST_ASSIGNMENTS:
@@ -140,11 +146,11 @@ def _pool(
         if mode == "session":
             fields["utilisation"] = None if active is None else 100 * active / limit
         elif in_xact is not None and seconds:
-            fields["utilisation"] = 100 * in_xact / (seconds * limit)
+            fields["utilisation"] = 100 * max(in_xact - (waited or 0.0), 0.0) / (seconds * limit)
     if assigned and waited is not None:
         fields["wait_ms"] = 1000 * waited / assigned
-    if in_xact and in_query is not None:
-        fields["sql_share"] = 100 * in_query / in_xact
+    if in_xact and in_query is not None and in_xact > (waited or 0.0):
+        fields["sql_share"] = 100 * max(in_query - (waited or 0.0), 0.0) / (in_xact - (waited or 0.0))
     if servers and clients is not None:
         fields["multiplexing"] = clients / servers
     return Pool(**fields, why="; ".join(why))
