@@ -44,7 +44,9 @@ def test_the_risk_api_runs_through_the_transaction_pool(lab_risk_prod: DockerLab
     assert reader.manifest.state == "closed"
     rows = reader.table("requests").to_pandas()
     cached = rows["endpoint"].astype(str).str.endswith(".redis")
-    assert set(rows.loc[cached, "endpoint"]) == {"redis1.redis"}
+    # Whichever leads now: a test before this one may have made Sentinel choose the other.
+    (leader,) = set(rows.loc[cached, "endpoint"])
+    assert leader in {"redis1.redis", "redis2.redis"}
     rows = rows[~cached]
     assert len(rows) == document["requests"]
     assert set(rows["endpoint"]) == {"pool-transaction.writer"}
