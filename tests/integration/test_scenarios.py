@@ -109,6 +109,7 @@ def test_kill_postmaster(lab: DockerLab, tmp_path: Path) -> None:
     assert (tmp_path / "runs/latest").resolve() == record.path.resolve()
 
 
+@pytest.mark.slow  # by day test_controls.py kills the primary
 def test_kill_primary(lab: DockerLab, tmp_path: Path) -> None:
     record = run_here(lab, "kill-primary", tmp_path / "runs")
     check_whole(record, lab)
@@ -165,6 +166,7 @@ def test_faults_overlap_and_heal_within_the_window(lab: DockerLab, tmp_path: Pat
     assert not Journal(lab.state_dir).pending()
 
 
+@pytest.mark.slow  # by day one fault's runner is killed, below
 def test_several_faults_of_a_killed_runner_are_healed(lab: DockerLab, tmp_path: Path) -> None:
     wait_ready(lab)
     file = tmp_path / "two-faults.yaml"

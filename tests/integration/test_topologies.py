@@ -26,6 +26,10 @@ from tests.integration.conftest import Silent
 from tests.integration.test_lifecycle import NOTHING, owned
 
 OTHERS = [name for name in list_topologies() if name != "risk-prod"]
+EVERY_PUSH = {
+    "risk-dev", "dora-dev", "clinical-prod", "innovate-dev", "innovate-prod", "experimentation-staging",
+}  # fmt: skip
+"""One of each kind: a single database, Multi-AZ, a proxy with three zones, readers. The rest is for the night."""
 PYTHON = "/opt/venv/bin/python"
 
 # On the client: one line of JSON an endpoint, whether it is a standby and whether it could be written to.
@@ -101,7 +105,10 @@ def name(request: pytest.FixtureRequest, state_dir: Path) -> Iterator[str]:
     down(chosen)
 
 
-@pytest.mark.parametrize("topology", OTHERS)
+@pytest.mark.parametrize(
+    "topology",
+    [pytest.param(name, marks=() if name in EVERY_PUSH else pytest.mark.slow) for name in OTHERS],
+)
 def test_it_comes_up_is_used_and_goes(topology: str, name: str) -> None:
     reporter = Silent()
     began = time.monotonic()
