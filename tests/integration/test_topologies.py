@@ -29,7 +29,7 @@ OTHERS = [name for name in list_topologies() if name != "risk-prod"]
 EVERY_PUSH = {
     "risk-dev", "dora-dev", "clinical-prod", "innovate-dev", "innovate-prod", "experimentation-staging",
 }  # fmt: skip
-"""One of each kind: a single database, Multi-AZ, a proxy with three zones, readers. The rest is for the night."""
+"""One of each kind: a single database, Multi-AZ, a proxy, readers. The rest is for the night."""
 PYTHON = "/opt/venv/bin/python"
 
 # On the client: one line of JSON an endpoint, whether it is a standby and whether it could be written to.
