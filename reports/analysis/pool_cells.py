@@ -8,8 +8,9 @@ omission; means and rates are what is compared.
   there, nobody has left.
 - *rate* = completions in the window ÷ its length; *service time* = done − started, of those completions.
   With a connection per request it holds connecting and closing.
-- *Little's law*: rate · mean service time must be the number of clients, which the generator keeps in
-  flight; off by more than 5 %, the cell is invalid (Little 1961, L = λ·W).
+- *Little's law* (``little.py``): the generator's own count of requests under way against the record of
+  requests. Off by more than 5 %, or without a count, the cell is invalid. In a closed loop the count must
+  also be the number of clients: fewer by more than 5 %, and the cell had another load than it says.
 - *generator*: CPU time of its process ÷ time. Above 80 % of its core the generator is what limits: the cell
   is within a fifth of what it could do at most.
 - *efficiency* = 1 − new server connections ÷ assignments, from the pooler's counts before and after the
@@ -31,11 +32,15 @@ import pyarrow.compute as pc
 from lab.record.reader import RecordReader
 from lab.record.schema import NS
 from reports.analysis.clock import engine_offset
+from reports.analysis.columns import Ints
 from reports.analysis.latency import rank
+from reports.analysis.little import law, residence, under_way
 from reports.analysis.metrics import Metrics, Series, total, weighted_mean
+from reports.analysis.model import Little
 from reports.analysis.pooling import LEAST_ASSIGNMENTS, logs_connections, new_connections
 
-LITTLE_PERCENT = 5.0
+FEWER = 0.05
+"""Clients without a request under way that a closed loop may have on average."""
 GENERATOR_LIMIT = 0.8
 WARM = 0.2
 """Of the time between the first and the last start that is left out at the beginning."""
@@ -56,6 +61,7 @@ class Figures:
     mean_ms: float = 0.0
     percentiles: dict[str, float] = field(default_factory=dict)
     little_percent: float | None = None
+    """By how much rate · time differs from the requests under way."""
     generator: float | None = None
     """CPU of the generator's process ÷ time."""
     efficiency: float | None = None
@@ -76,11 +82,6 @@ class Figures:
     def limited(self) -> bool:
         """Whether the generator was within a fifth of what it can do."""
         return self.generator is not None and self.generator > GENERATOR_LIMIT
-
-
-def little(clients: int, per_s: float, seconds: float) -> float:
-    """By how many percent rate · time differs from the number in flight."""
-    return 100 * (per_s * seconds - clients) / clients
 
 
 def cells(record: RecordReader) -> list[Figures]:
@@ -129,12 +130,16 @@ def _figures(
         return Figures(**head, requests=len(started), invalid=("nothing was answered in the window",))
     per_s, mean = len(service) / seconds, float(service.mean())
     failed = int((~ok).sum())
-    gap = little(int(given["clients"]), inside.sum() / seconds, float((done - started)[inside].mean()) / NS)
+    held = _law(metrics, started, done, window)
     load = said.get("load", {})
     generator = load["cpu_seconds"] / load["seconds"] if load.get("seconds") else None
     wrong = []
-    if abs(gap) > LITTLE_PERCENT:
-        wrong.append(f"Little's law is off by {gap:+.1f} %")
+    if held is None:
+        wrong.append("the generator did not count what was under way")
+    elif not held.holds:
+        wrong.append(f"Little's law is off by {100 * held.off:.1f} %")
+    elif held.in_flight < (1 - FEWER) * int(given["clients"]):
+        wrong.append(f"{held.in_flight:.1f} requests were under way, not {given['clients']}")
     if failed > 0.01 * len(started):
         wrong.append(f"{failed} of {len(started)} requests failed")
     ordered = np.sort(service)
@@ -150,12 +155,23 @@ def _figures(
             for q in (0.5, 0.95, 0.99)
             if (at := rank(q, len(ordered))) is not None
         },
-        little_percent=gap,
+        little_percent=100 * held.off if held else None,
         generator=generator,
         cpu_ms=_cpu(metrics, given.get("pooler"), primary, window, seconds * per_s, load),
         invalid=tuple(wrong),
         **pooler,
     )
+
+
+def _law(metrics: Metrics, started: Ints, done: Ints, window: tuple[int, int]) -> Little | None:
+    """A cell's load is one process. None where it was not counted, or ended too few requests."""
+    counted = under_way(metrics.find("load_in_flight_seconds"), *window)
+    if counted is None:
+        return None
+    begin, end, area = counted
+    ended, spent = residence(started, done, begin, end)
+    seconds = (end - begin) / NS
+    return law(area / seconds, ended / seconds, spent / ended) if ended else None
 
 
 def _pooler(

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from lab.errors import UsageError
 from lab.record.reader import RecordReader
 from lab.topology.instances import SERVERLESS
+from reports.analysis.little import LEAST
+from reports.analysis.little import law as hold
+from reports.analysis.model import Little
 from reports.capacity import pictures
 from reports.capacity.calibrate import Calibration
 from reports.capacity.constraint import Constraint, Load
@@ -22,7 +25,6 @@ from reports.experiments import Section, Table
 from reports.view import number
 
 EVIDENCE = ("requests.parquet", "cells.parquet", "metrics.parquet")
-LITTLE = 0.05
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def curve(run: Run, constraint: Constraint, validation: Validation | None) -> Se
         text.append("So the figure is a lower bound: the system itself may carry more.")
     if constraint.also:
         text.append(f"Also under pressure: {'; '.join(constraint.also)}.")
-    off = [s for s in run.steps if (r := little(s)) is not None and abs(r - 1) > LITTLE]
+    off = [s for s in run.steps if (found := little(s)) is not None and not found.holds]
     if off:
         text.append(
             f"Little's law is off by more than 5 % in {len(off)} of {len(run.steps)} steps: their figures do "
@@ -79,19 +81,19 @@ def _verdict(step: Step) -> str:
     return "; ".join(said)
 
 
-def little(step: Step) -> float | None:
-    """L ÷ (X · R) of a step: requests under way as counted, over what rate and residence make of them."""
+def little(step: Step) -> Little | None:
+    """Little's law in a step: requests under way as counted, against what rate and residence make of them."""
     f = step.figures
-    if f.concurrency is None or not f.residence_ms or f.requests < 100:
+    if f.concurrency is None or not f.residence_ms or f.requests < LEAST:
         return None
     started = f.requests * (1 - f.dropped)
     rate = started / max((f.end - f.begin) / 1e9, 1e-9)
-    return f.concurrency / (rate * f.residence_ms / 1000)
+    return hold(f.concurrency, rate, f.residence_ms / 1000)
 
 
 def _little(step: Step) -> str:
     found = little(step)
-    return "–" if found is None else f"{found:.3f}"
+    return "–" if found is None else f"{found.in_flight / (found.rate * found.service_s):.3f}"
 
 
 def law(found: Fit | None, why: str) -> Section:

@@ -564,13 +564,12 @@ def _gates(found: Sequence[Figures], counts: Finding) -> Section:
     )
     bad = [c for c in found if c.invalid]
     worst = max(
-        (abs(c.little_percent) for c in found if c.little_percent is not None and not c.invalid), default=None
+        (c.little_percent for c in found if c.little_percent is not None and not c.invalid), default=None
     )
     text = (
-        f"Little's law: rate · mean time is the number of clients to within {figure(worst, '%')} in "
-        "every cell that "
-        f"is compared; {len(bad)} of {len(found)} cells were off by more than 5 %, or failed, and are "
-        "left out.",
+        "Little's law: rate · mean time is the number of requests under way, as the generator counts them "
+        f"apart, to within {figure(worst, '%')} in every cell that is compared; {len(bad)} of {len(found)} "
+        "cells were off by more than 5 %, or failed, and are left out.",
         f"Counts: {counts.why}; difference {figure(counts.value, '1')}.",
     )
     head = ("connections", "reached", "the generator's ceiling by its CPU", "of its core")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,8 @@ from lab.record.reader import RecordReader
 from lab.record.schema import NS
 from lab.record.writer import RecordWriter
 from lab.topology.loader import load_topology
-from reports.analysis.pool_cells import cells, little
+from reports.analysis.little import residence
+from reports.analysis.pool_cells import cells
 from reports.experiments import pool_compat, pool_size
 from reports.experiments.pooling import EXPERIMENT, analyse, grouped, overheads
 from tests.fake_lab import FakeLab
@@ -177,8 +179,29 @@ def writer(tmp_path: Path) -> Iterator[RecordWriter]:
     made.release()
 
 
-def fill(writer: RecordWriter, *, repeats: int = 6, miscount: int = 0, think_ms: float = 0.0) -> RecordReader:
-    """Cells of four clients in closed loop, each with its constant service time, one second each."""
+def under_way(rows: list[dict[str, Any]], at: int) -> list[dict[str, Any]]:
+    """The generator's own count: the integral of the requests under way, every tenth of a second."""
+    started, done = (np.array([r[name] for r in rows]) for name in ("started", "done"))
+    return [
+        {"t": t, "node": "client", "metric": "load_in_flight_seconds", "label": "0",
+         "value": residence(started, done, 0, t)[1]}
+        for t in range(at, at + 2 * NS, NS // 10)
+    ]  # fmt: skip
+
+
+def fill(
+    writer: RecordWriter,
+    *,
+    repeats: int = 6,
+    miscount: int = 0,
+    think_ms: float = 0.0,
+    counted: bool = True,
+    unrecorded: float = 0.0,
+) -> RecordReader:
+    """Cells of four clients in closed loop, each with its constant service time, one second each.
+
+    A part of the requests may be ``unrecorded``, though they were under way.
+    """
     number, at = 0, 10 * NS
     for repeat in range(1, repeats + 1):
         for (path, connections), ms in SERVICE_MS.items():
@@ -193,7 +216,9 @@ def fill(writer: RecordWriter, *, repeats: int = 6, miscount: int = 0, think_ms:
                     for client in range(4)
                     for begin in range(at + client * step // 4, at + NS, step)
                 ]  # fmt: skip
-                writer.rows("requests", rows)
+                writer.rows("requests", rows[: round(len(rows) * (1 - unrecorded))])
+                if counted:
+                    writer.rows("metrics", under_way(rows, at))
                 given = row(number, path, connections, repeat, prepared=prepared)
                 result: dict[str, Any] = {"load": {"cpu_seconds": 0.3, "seconds": 1.0, "setup_statements": 5}}
                 if path != "direct":
@@ -225,18 +250,36 @@ def test_figures_of_a_cell(writer: RecordWriter) -> None:
     assert pooled.wait_ms == pytest.approx(2)
 
 
-def test_clients_that_think_in_between_break_littles_law(writer: RecordWriter) -> None:
-    # Four clients that are away for a tenth of the time are not four in flight.
+def test_clients_that_think_in_between_are_no_closed_loop(writer: RecordWriter) -> None:
+    # Four clients that are away for a sixth of the time are not four under way.
     bad = cells(fill(writer, repeats=1, think_ms=2.0))
-    assert all("Little" in c.invalid[0] for c in bad if c.mean_ms == pytest.approx(10))
+    assert all("under way, not 4" in c.invalid[0] for c in bad if c.mean_ms == pytest.approx(10))
 
 
-@given(st.integers(1, 500), st.floats(0.1, 1e4), st.floats(1e-4, 10))
-def test_littles_law_is_zero_only_where_the_product_is_the_number(
-    n: int, per_s: float, seconds: float
+def test_requests_that_are_missing_from_the_record_break_littles_law(writer: RecordWriter) -> None:
+    bad = cells(fill(writer, repeats=1, unrecorded=0.1))
+    assert all("Little" in c.invalid[0] for c in bad)
+
+
+def test_a_cell_without_the_generators_count_is_not_compared(writer: RecordWriter) -> None:
+    assert all("did not count" in c.invalid[0] for c in cells(fill(writer, repeats=1, counted=False)))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 40)), min_size=1, max_size=8),
+    st.integers(0, 50),
+    st.integers(1, 50),
+)
+def test_time_within_a_window_is_the_integral_of_what_is_under_way(
+    stays: list[tuple[int, int]], begin: int, length: int
 ) -> None:
-    assert little(n, n / seconds, seconds) == pytest.approx(0, abs=1e-6)
-    assert (little(n, per_s, seconds) > 0) == (per_s * seconds > n)
+    started = np.array([s for s, _ in stays], dtype=np.int64)
+    done = started + np.array([d for _, d in stays], dtype=np.int64)
+    end = begin + length
+    ended, spent = residence(started, done, begin, end)
+    under = sum(int(((started <= t) & (done > t)).sum()) for t in range(begin, end))
+    assert spent * NS == pytest.approx(under)
+    assert ended == sum(begin <= d < end for d in done)
 
 
 def test_the_reduction_is_that_of_the_paired_overheads(writer: RecordWriter) -> None:
