@@ -220,6 +220,16 @@ def workload_for(topology: Topology, name: str) -> Workload:
     return workloads[name]
 
 
+def default_workload(topology: Topology) -> str:
+    """What a topology is loaded with unless told otherwise.
+
+    Its own workload file, else everything that its applications do at once (``mixed``), else ``tpcb``.
+    """
+    if topology.workload is not None:
+        return CUSTOM
+    return "mixed" if Path(topology.postgres.schema_set).name == "risk" else "tpcb"
+
+
 def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
     """The configuration of a load on a lab. UsageError where the spec does not fit the lab."""
     topology = lab.topology

@@ -52,6 +52,7 @@ class Analytics(RiskData, PostgresUser):
     rate = 4
     transactions = False
     user = "app_readonly"
+    interactive = False
     schema_set = "risk"
 
     @request("GET /reports/volume", weight=40, reads=True, fresh=True)

@@ -44,6 +44,7 @@ class Batch(RiskData, PostgresUser):
     """One scheduler of jobs."""
 
     rate = 2
+    interactive = False
     schema_set = "risk"
 
     @request("POST /imports/trades", weight=50, route="direct", fresh=True)

@@ -120,6 +120,9 @@ class PostgresUser(User):  # type: ignore[misc,unused-ignore]
     """Of a workload that is made of others: workload → its part in the mix, percent."""
     via: ClassVar[Mapping[str, str]] = {}
     """Of such a workload: workload → mode of the pooler that it goes through, where not the load's own."""
+    interactive: ClassVar[bool] = True
+    """Whether somebody waits for its requests. Reports and jobs run in the background: where a workload mixes
+    both, an objective's percentiles are of the others."""
     transactions: ClassVar[bool] = True
     """Whether the workload needs transactions of several statements (statement pooling has none)."""
 

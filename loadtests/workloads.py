@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,17 @@ class Workload:
     uses_cache: bool = False
     schema_set: str | None = None
     """The schema that it needs (a folder of ``compose/sql``); None: it works on any."""
+    interactive: bool = True
+    """Whether somebody waits for its requests; reports and jobs run in the background."""
+    requests: tuple[str, ...] = ()
+    """Names of the requests that it defines itself."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Workload → its part, of one that is made of others."""
+
+    def background(self, known: Mapping[str, Workload]) -> tuple[str, ...]:
+        """Names of the requests, of a workload made of others, for which nobody waits."""
+        parts = [known[name] for name in self.shares if name in known]
+        return tuple(sorted(name for part in parts if not part.interactive for name in part.requests))
 
 
 def list_workloads(folder: Path | None = None) -> dict[str, Workload]:
@@ -65,6 +77,9 @@ def list_workloads(folder: Path | None = None) -> dict[str, Workload]:
                     uses_cache=bool(values.get("uses_cache")),
                     burst=int(str(values.get("burst", 1))),
                     schema_set=str(values["schema_set"]) if values.get("schema_set") else None,
+                    interactive=bool(values.get("interactive", True)),
+                    requests=_request_names(node),
+                    shares=dict(cast(dict[str, float], values.get("shares") or {})),
                 )
     return found
 
@@ -78,6 +93,20 @@ def load_workload(name: str) -> type[PostgresUser]:
         importlib.import_module(known[name].module), known[name].class_name
     )
     return user_class
+
+
+def _request_names(node: ast.ClassDef) -> tuple[str, ...]:
+    """First argument of every ``@request(…)`` of the class."""
+    calls = [
+        call
+        for item in node.body
+        if isinstance(item, ast.FunctionDef)
+        for call in item.decorator_list
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "request"
+    ]
+    return tuple(
+        str(call.args[0].value) for call in calls if call.args and isinstance(call.args[0], ast.Constant)
+    )
 
 
 def _class_values(node: ast.ClassDef) -> dict[str, object]:

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         ] = "60s",
         workload: Annotated[
             str | None,
-            typer.Option(help="See `lab list workloads`; default: mixed, or tpcb where it does not fit."),
+            typer.Option(help="See `lab list workloads`; default: mixed; tpcb where its schema is missing."),
         ] = None,
         users: Annotated[
             int | None, typer.Option(min=1, help="Clients; default: the topology's application instances.")
@@ -59,15 +59,14 @@ def register(app: typer.Typer) -> None:
         from lab import terminal
         from lab.ceiling import measure
         from lab.commands.run import open_lab, report_run
-        from lab.load import LoadSpec
+        from lab.load import LoadSpec, default_workload
         from lab.load_run import parse_duration
         from lab.scenario.loader import load_scenario
         from lab.scenario.runner import run_scenario
 
         lab = open_lab(topology, name)
         if workload is None:
-            risk = Path(lab.topology.postgres.schema_set).name == "risk"
-            workload = "mixed" if risk else "tpcb"
+            workload = default_workload(lab.topology)
         asked = {
             "settle": parse_duration(duration),
             "load.workload": workload,

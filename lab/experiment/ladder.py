@@ -2,16 +2,18 @@
 
 Pure: the same steps give the same next rate, so that a run that was interrupted goes on where it was.
 Up by a factor until a step is bad; then by bisection (of the logarithm) between the last good and the first
-bad, until they lie within the precision; then the good one is repeated. A rate is good if all its steps are:
-a repeat that fails makes it bad, and the search goes on below it.
+bad, until they lie within the precision; then the good one is repeated, and all others after it. A rate is
+good if all its steps are: a repeat that fails makes it bad, and the search goes on below it.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+FACTOR = 1.7
 Step = tuple[float, bool]
 """(offered rate, good)"""
 
@@ -21,14 +23,14 @@ class Ladder:
     """How the knee is looked for. Rates are requests per second."""
 
     first: float
-    factor: float = 1.7
+    factor: float = FACTOR
     precision: float = 0.08
     """Bisection ends where first bad ÷ last good − 1 is not greater."""
     repeats: int = 2
-    """Good steps that the knee's rate needs."""
+    """Steps that the knee's rate needs, all of them good, and then every other rate."""
     least: float = 1.0
     most: float = 20_000.0
-    most_steps: int = 24
+    most_steps: int = 40
 
     def bracket(self, steps: Sequence[Step]) -> tuple[float | None, float | None]:
         """(greatest good rate below every bad one, least bad rate)."""
@@ -55,4 +57,6 @@ class Ladder:
         return self._again(steps, good)
 
     def _again(self, steps: Sequence[Step], rate: float) -> float | None:
-        return rate if sum(1 for known, _ in steps if known == rate) < self.repeats else None
+        times = Counter(known for known, _ in steps)
+        wanted = [rate, *sorted(times)]
+        return next((one for one in wanted if times[one] < self.repeats), None)

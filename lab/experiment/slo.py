@@ -1,6 +1,8 @@
 """A service-level objective: what a step of load has to keep to count as good.
 
 p99<100ms, errors<0.1%, dropped<0.1%
+
+Response times are of the requests that somebody waits for; ``p99(all)<1s`` counts reports and jobs too.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from dataclasses import dataclass
 
 from lab.errors import UsageError
 
-_TERM = re.compile(r"^\s*(p50|p95|p99|p99\.9|mean|errors|dropped)\s*(<=|<)\s*([0-9.]+)\s*(us|ms|s|%)\s*$")
+_TERM = re.compile(
+    r"^\s*((?:p50|p95|p99|p99\.9|mean)(?:\(all\))?|errors|dropped)\s*(<=|<)\s*([0-9.]+)\s*(us|ms|s|%)\s*$"
+)
 _FACTOR = {"us": 0.001, "ms": 1.0, "s": 1000.0, "%": 0.01}
 DEFAULT = "p99<100ms, errors<0.1%"
 _EVERYTHING_DROPPED = 0.001

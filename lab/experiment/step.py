@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,22 +52,39 @@ class StepFigures:
     """Mean number of requests between start and answer, from a count at regular moments."""
     residence_ms: float | None
     """Mean service time of everything that was started: R of Little's law."""
+    everything: dict[str, float | None] = field(default_factory=dict)
+    """Response times with those of requests in the background among them."""
 
     def shares(self) -> dict[str, float | None]:
         """What an objective is about."""
-        return {**self.response, "errors": self.errors, "dropped": self.dropped}
+        return shares(self.response, self.everything, self.errors, self.dropped)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def measure(requests: pa.Table, length_s: float | None = None) -> StepFigures | None:
+def shares(
+    response: Mapping[str, float | None],
+    everything: Mapping[str, float | None],
+    errors: float,
+    dropped: float,
+) -> dict[str, float | None]:
+    """Figures by the names that an objective has for them; ``p99(all)`` is of every request."""
+    of_all = {f"{name}(all)": value for name, value in everything.items()}
+    return {**response, **of_all, "errors": errors, "dropped": dropped}
+
+
+def measure(
+    requests: pa.Table, length_s: float | None = None, background: Collection[str] = ()
+) -> StepFigures | None:
     """Figures of the requests of one step (columns ``COLUMNS``); None where there are none.
 
     Parts of requests (commands to the cache) are left out: they count in the request that sent them.
 
     Args:
         length_s: how long requests were scheduled; None: from the first to the last intended.
+        background: names of requests for which nobody waits. They count for throughput, errors and dropped
+            work, not for percentiles and steadiness.
     """
     requests = whole(requests)
     if not requests.num_rows:
@@ -83,11 +101,14 @@ def measure(requests: pa.Table, length_s: float | None = None) -> StepFigures | 
     first, last = int(intended.min()), int(intended.max())
     length = length_s if length_s is not None else (last - first) / NS
     good = ok & (done >= 0)
+    waited_for = _waited_for(requests, background)
     response = (done - intended) / 1e6
-    found = look((intended[good] - first) / NS, response[good], length)
+    judged = good & waited_for
+    found = look((intended[judged] - first) / NS, response[judged], length)
     begin = first + round(found.warm_up_s * NS)
     inside = intended >= begin
     good &= inside
+    judged &= inside
     count = int(inside.sum())
     span = max((last - begin) / NS, 1e-9)
     # A step that leaves a backlog behind must not be told as having kept up: its answers took longer.
@@ -99,8 +120,8 @@ def measure(requests: pa.Table, length_s: float | None = None) -> StepFigures | 
         requests=count,
         offered=count / span,
         throughput=int(good.sum()) / max((ended - begin) / NS, 1e-9),
-        response=quantiles(response[good]),
-        service=quantiles((done - started)[good] / 1e6),
+        response=quantiles(response[judged]),
+        service=quantiles((done - started)[judged] / 1e6),
         errors=float((inside & ~ok & ~dropped).sum()) / max(1, count),
         dropped=float((inside & dropped).sum()) / max(1, count),
         steady=found.steady,
@@ -109,7 +130,16 @@ def measure(requests: pa.Table, length_s: float | None = None) -> StepFigures | 
         unsteady=found.why,
         concurrency=_concurrency(started[started >= 0], done[started >= 0], begin, last),
         residence_ms=float(((done - started)[ran] / 1e6).mean()) if ran.any() else None,
+        everything=quantiles(response[good]),
     )
+
+
+def _waited_for(requests: pa.Table, background: Collection[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which rows are no background requests; all of them, where nothing else was asked for."""
+    names = requests["name"].cast(pa.string())
+    found = pc.invert(pc.is_in(names, pa.array(sorted(background), pa.string())))
+    kept = np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
+    return kept if kept.any() else np.ones(len(kept), dtype=bool)
 
 
 def quantiles(values: np.ndarray[Any, Any]) -> dict[str, float | None]:

@@ -3,13 +3,15 @@
 A pure function over the figures of the steps. Looked at is the step in which it shows: the least
 bad one (where all were good, the greatest). Cause before effect: the first of these that is under pressure.
 
-- *generator*: its own lateness (p99) over 50 ms, or its process at 90 % of a core a worker. Then what was
+- *generator*: its process at 90 % of a core a worker, held back by its quota for 5 % of the time, or its own
+  lateness (p99) over 50 ms on a machine that is not full (on a full one everybody is late). Then what was
   measured is the generator's limit, and the knee a lower bound.
 - *max_connections*: backends at 95 % of the setting, or clients refused for it (SQLSTATE 53300).
 - *lock*: at least 30 % of the sampled active sessions, and one on average, wait for heavyweight locks: more
   CPU would not help.
 - *pool*: server connections in use at 70 % of the pool's limit, while clients wait for one (at least 20 % of
-  the mean response: a tail breaks long before a pool is always full), the database not at its limit.
+  the mean response of what goes there: a tail breaks long before a pool is always full), the database not at
+  its limit.
 - *primary CPU*, *replica CPU*: 85 % of the node's limit, or held back by its quota for 5 % of the time.
 - *WAL*: as many wait for WAL to be written, flushed or confirmed.
 - *replica*: replay more than 5 s behind.
@@ -48,7 +50,6 @@ class Load:
     rate: float
     good: bool
     throughput: float
-    response_mean: float | None = None
     primary_cpu: float | None = None
     """Of the limit."""
     primary_throttled: float | None = None
@@ -57,11 +58,13 @@ class Load:
     """Of the busiest node that serves reads."""
     replica_throttled: float | None = None
     pools: dict[str, float] = field(default_factory=dict)
-    """Database of the pool → connections in use, of its limit."""
-    pool_wait: float | None = None
-    """Mean wait for a server connection."""
+    """Pooler's mode and side → connections in use, of its limit."""
+    pool_wait: dict[str, float] = field(default_factory=dict)
+    """→ mean wait for a server connection."""
+    pool_response: dict[str, float] = field(default_factory=dict)
+    """→ mean response of the requests that went there."""
     connections: float | None = None
-    """Backends of the primary, of max_connections."""
+    """Backends of the primary, of max_connections less those kept for superusers."""
     refused: float = 0.0
     """Share of requests refused with SQLSTATE 53300, or a pooler's equivalent."""
     waits: dict[str, float] = field(default_factory=dict)
@@ -71,6 +74,8 @@ class Load:
     generator_lag: float | None = None
     generator_cpu: float | None = None
     """Of one core a worker."""
+    generator_throttled: float | None = None
+    """Share of the time in which a quota held it back."""
     machine: float | None = None
     """Cores used, of the machine's."""
     beside: float = 0.0
@@ -125,10 +130,13 @@ def binding(loads: list[Load]) -> Constraint:
 
 
 def _generator(step: Load, _: Load) -> str:
-    if step.generator_lag is not None and step.generator_lag > GENERATOR_LAG_MS:
-        return f"the generator was late by {step.generator_lag:.0f} ms (p99)"
     if step.generator_cpu is not None and step.generator_cpu >= GENERATOR_FULL:
         return f"the generator used {step.generator_cpu:.0%} of its cores"
+    if step.generator_throttled is not None and step.generator_throttled >= THROTTLED:
+        return f"a CPU limit held the generator back for {step.generator_throttled:.0%} of the time"
+    late = step.generator_lag is not None and step.generator_lag > GENERATOR_LAG_MS
+    if late and (step.machine or 0.0) < MACHINE_FULL:
+        return f"the generator was late by {step.generator_lag:.0f} ms (p99)"
     return ""
 
 
@@ -136,8 +144,10 @@ def _machine(step: Load, _: Load) -> str:
     limited = max(step.primary_cpu or 0.0, step.replica_cpu or 0.0)
     if step.machine is None or step.machine < MACHINE_FULL or limited >= CPU_FULL:
         return ""
+    late = step.generator_lag or 0.0
+    slow = f", so that the generator too was late by {late:.0f} ms (p99)" if late > GENERATOR_LAG_MS else ""
     more = f", {step.beside:.1f} cores of it by something outside of the lab" if step.beside > 0.1 else ""
-    return f"the machine that all nodes share was used to {step.machine:.0%}{more}"
+    return f"the machine that all nodes share was used to {step.machine:.0%}{more}{slow}"
 
 
 def _lock(step: Load, _: Load) -> str:
@@ -164,14 +174,18 @@ def _max_connections(step: Load, _: Load) -> str:
 
 
 def _pool(step: Load, _: Load) -> str:
-    full = {name: share for name, share in step.pools.items() if share >= POOL_FULL}
     database = max(step.primary_cpu or 0.0, step.replica_cpu or 0.0)
-    if not full or database >= CPU_FULL or step.pool_wait is None or not step.response_mean:
-        return ""
-    if step.pool_wait < POOL_WAIT * step.response_mean:
+    full = {name: share for name, share in step.pools.items() if share >= POOL_FULL and _waited(step, name)}
+    if not full or database >= CPU_FULL:
         return ""
     name, share = max(full.items(), key=lambda item: item[1])
-    return f"pool {name} was {share:.0%} used, and clients waited {step.pool_wait:.1f} ms for a connection"
+    wait = step.pool_wait[name]
+    return f"the pool ({name}) was {share:.0%} used, and clients waited {wait:.1f} ms for a connection"
+
+
+def _waited(step: Load, pool: str) -> bool:
+    wait, response = step.pool_wait.get(pool), step.pool_response.get(pool)
+    return wait is not None and response is not None and wait >= POOL_WAIT * response > 0
 
 
 def _cpu(used: float | None, throttled: float | None, who: str) -> str:

@@ -8,14 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lab.record.schema import NS
 from reports.analysis.resources import limit_of
 from reports.capacity.calibrate import beside
 from reports.capacity.constraint import Load
+from reports.capacity.pools import databases, endpoints_of
 from reports.capacity.steps import Run, Step
 
 REFUSED = ("53300",)
 """too_many_connections: the database's own, and what PgBouncer says for no more connections allowed."""
+RESERVED = 3
+"""PostgreSQL's default ``superuser_reserved_connections``."""
 
 
 def loads(run: Run) -> list[Load]:
@@ -35,20 +37,22 @@ def load(run: Run, step: Step) -> Load:
     everything = step.metrics.nodes("cpu_seconds")
     cores = step.most("machine_cores")
     busy = step.per_second("machine_cpu_seconds")
-    pooler = _pooler(run, step)
+    used = databases(run.topology, endpoints_of(step.requests))
     generator = step.per_second("cpu_seconds", client)
     under_way = step.figures.concurrency
     return Load(
         rate=step.rate or step.figures.offered,
         good=step.good,
         throughput=step.figures.throughput,
-        response_mean=step.figures.response["mean"],
         primary_cpu=_share(step, head.resources, primary, "cpu_seconds"),
         primary_throttled=step.per_second("cpu_throttled_seconds", primary),
         replica_cpu=_greatest(_share(step, head.resources, node, "cpu_seconds") for node in readers),
         replica_throttled=_greatest(step.per_second("cpu_throttled_seconds", node) for node in readers),
-        pools=_pools(step, pooler),
-        pool_wait=_wait(step, pooler),
+        pools={one.name: share for one in used if (share := one.used(step)) is not None},
+        pool_wait={one.name: wait for one in used if (wait := one.wait(step)) is not None},
+        pool_response={
+            one.name: mean for one in used if (mean := _response(step.requests, one.endpoint)) is not None
+        },
         connections=_connections(step, primary),
         refused=_refused(step.requests),
         waits=_waits(step, primary),
@@ -56,6 +60,7 @@ def load(run: Run, step: Step) -> Load:
         cache_hit=_hits(step),
         generator_lag=step.lag_p99_ms,
         generator_cpu=generator / workers if generator is not None else None,
+        generator_throttled=step.per_second("cpu_throttled_seconds", client),
         machine=busy / cores if busy is not None and cores else None,
         beside=beside([step], everything),
         wal_bytes=step.per_second("pg_wal_bytes", primary),
@@ -74,48 +79,19 @@ def _share(step: Step, resources: dict[str, Any], node: str, metric: str) -> flo
     return used / cpus if used is not None and cpus else None
 
 
-def _pooler(run: Run, step: Step) -> dict[str, Any] | None:
-    endpoints = {str(e) for e in pc.unique(step.requests["endpoint"].cast(pa.string())).to_pylist() if e}
-    used = {endpoint.partition(".")[0] for endpoint in endpoints}
-    return next((one for one in run.topology.get("poolers") or [] if one.get("name") in used), None)
-
-
-def _pools(step: Step, pooler: dict[str, Any] | None) -> dict[str, float]:
-    """Database of the pooler → share of its connections that transactions held."""
-    if pooler is None:
-        return {}
-    node, size = str(pooler["name"]), int(pooler["max_server_connections"])
-    writer = max(1, round(size * float(pooler.get("writer_share") or 0.6)))
-    found: dict[str, float] = {}
-    seconds = (step.window[1] - step.window[0]) / NS
-    if pooler["mode"] == "session":
-        for series in step.metrics.find("pgb_sv_active", node):
-            name = (series.label or "").partition("/")[0]
-            mean = step.mean("pgb_sv_active", node, series.label)
-            limit = size - writer if name.endswith("_ro") else writer
-            found[name] = found.get(name, 0.0) + (mean or 0.0) / max(1, limit)
-        return found
-    for series in step.metrics.find("pgb_xact_time", node):
-        held = step.growth("pgb_xact_time", node, series.label)
-        name = series.label or ""
-        limit = size - writer if name.endswith("_ro") else writer
-        if held is not None and seconds > 0:
-            found[name] = held / seconds / max(1, limit)
-    return found
-
-
-def _wait(step: Step, pooler: dict[str, Any] | None) -> float | None:
-    if pooler is None:
+def _response(requests: pa.Table, endpoint: str) -> float | None:
+    """Mean response of the answered requests of an endpoint, ms."""
+    ok = pc.equal(requests["outcome"].cast(pa.string()), "ok")
+    mine = requests.filter(pc.fill_null(pc.and_(ok, pc.equal(requests["endpoint"], endpoint)), False))
+    if not mine.num_rows:
         return None
-    node = str(pooler["name"])
-    waited = step.growth("pgb_wait_time", node)
-    count = step.growth("pgb_assignment", node) or step.growth("pgb_xact", node)
-    return 1000 * waited / count if waited is not None and count else None
+    return float(pc.mean(pc.subtract(mine["done"], mine["intended"])).as_py()) / 1e6
 
 
 def _connections(step: Step, primary: str) -> float | None:
+    """Of those that an application may have: a few are kept for superusers."""
     used, most = step.mean("pg_connections", primary), step.most("pg_max_connections", primary)
-    return used / most if used is not None and most else None
+    return used / max(1.0, most - RESERVED) if used is not None and most else None
 
 
 def _refused(requests: pa.Table) -> float:

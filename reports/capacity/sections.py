@@ -142,7 +142,7 @@ def resources(rows: Sequence[Load], constraint: Constraint) -> Section | None:
                 number(load.rate), share(load.primary_cpu), share(load.primary_throttled),
                 share(load.replica_cpu),
                 ", ".join(f"{n} {share(v)}" for n, v in sorted(load.pools.items())) or "–",
-                number(load.pool_wait),
+                _worst(load.pool_wait),
                 share(load.connections), share(load.machine), number(load.beside), share(load.generator_cpu),
                 number(load.generator_lag), _kb(load.wal_bytes), _kb(load.io_write),
                 number(load.replay_lag_s),
@@ -157,6 +157,10 @@ def resources(rows: Sequence[Load], constraint: Constraint) -> Section | None:
         (pictures.utilisation(rows),),
         (Table(head, tuple(table), frozenset(range(15)) - {4}, note),), EVIDENCE,
     )  # fmt: skip
+
+
+def _worst(waits: dict[str, float]) -> str:
+    return number(max(waits.values())) if waits else "–"
 
 
 def _kb(value: float | None) -> str:

@@ -114,6 +114,11 @@ def read_run(record: RecordReader) -> Run:
     return Run(record, slo, tuple(steps), Source(record).yaml("topology.yaml"))
 
 
+def background_of(record: RecordReader) -> tuple[str, ...]:
+    """Names of the requests for which nobody waits."""
+    return tuple((record.manifest.load or {}).get("background") or ())
+
+
 def between(requests: pa.Table, begin: int, end: int) -> pa.Table:
     """Requests that were intended in [begin, end)."""
     intended = requests["intended"]
@@ -128,11 +133,12 @@ def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
         if path.exists():
             found = _steps(RecordReader(path), slo, {*seen, record.manifest.run})
     metrics = Metrics(record)
+    background = background_of(record)
     everything = whole(record.table("requests", COLUMNS))
     for row in record.cells():
         asked, told = row["parameters"], row["result"]
         rows = between(everything, row["begin"], row["end"])
-        figures = measure(rows, asked.get("seconds"))
+        figures = measure(rows, asked.get("seconds"), background)
         if figures is None or "step" not in told:
             continue
         lag = (told.get("load") or {}).get("lag_ms") or {}

@@ -9,12 +9,16 @@ import pytest
 from reports.capacity.constraint import Load, binding
 
 CALM = Load(
-    rate=100, good=True, throughput=100, response_mean=5.0, primary_cpu=0.3, primary_throttled=0.0,
-    replica_cpu=0.2, replica_throttled=0.0, pools={"risk": 0.2, "risk_ro": 0.3}, pool_wait=0.01,
+    rate=100, good=True, throughput=100, primary_cpu=0.3, primary_throttled=0.0,
+    replica_cpu=0.2, replica_throttled=0.0, pools={"writer": 0.2, "reader": 0.3},
+    pool_wait={"writer": 0.01, "reader": 0.01}, pool_response={"writer": 5.0, "reader": 5.0},
     connections=0.2, waits={"CPU": 0.3, "IO:WALSync": 0.05}, replay_lag_s=0.01, cache_hit=0.8,
     generator_lag=1.0, generator_cpu=0.3, machine=0.6, wal_bytes=1e5, clients=0.1,
 )  # fmt: skip
 BAD = replace(CALM, rate=200, good=False, throughput=150)
+FULL: dict[str, dict[str, float]] = {
+    "pools": {"writer": 1.0}, "pool_wait": {"writer": 30.0}, "pool_response": {"writer": 50.0}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -23,8 +27,8 @@ BAD = replace(CALM, rate=200, good=False, throughput=150)
         ("primary CPU", {"primary_cpu": 0.97}, "97% of its CPU limit at 200/s"),
         ("primary CPU", {"primary_cpu": 0.6, "primary_throttled": 0.2}, "held the primary back for 20%"),
         ("replica CPU", {"replica_cpu": 0.9}, "a replica used 90%"),
-        ("pool", {"pools": {"risk": 1.0, "risk_ro": 0.1}, "pool_wait": 30.0, "response_mean": 50.0},
-         "pool risk was 100%"),
+        ("pool", {"pools": {"writer": 1.0, "reader": 0.1}, "pool_wait": {"writer": 30.0},
+                  "pool_response": {"writer": 50.0}}, "the pool (writer) was 100%"),
         ("max_connections", {"connections": 1.0}, "100% of max_connections"),
         ("max_connections", {"refused": 0.05}, "5.0% of the requests were refused"),
         ("lock", {"waits": {"Lock:transactionid": 9.0, "CPU": 1.0}}, "90% of the primary's active sessions"),
@@ -34,6 +38,8 @@ BAD = replace(CALM, rate=200, good=False, throughput=150)
         ("cache", {"cache_hit": 0.2}, "fell from 80% to 20%"),
         ("generator", {"generator_lag": 80.0}, "late by 80 ms"),
         ("generator", {"generator_cpu": 0.98}, "98% of its cores"),
+        ("generator", {"generator_throttled": 0.4}, "held the generator back for 40%"),
+        ("machine", {"machine": 0.99, "generator_lag": 80.0}, "the generator too was late by 80 ms"),
         ("machine", {"machine": 0.99}, "the machine that all nodes share"),
         ("clients", {"clients": 1.0}, "100% of the users"),
     ],
@@ -66,19 +72,23 @@ def test_nothing_measured_is_unknown() -> None:
 
 
 def test_a_full_pool_in_front_of_a_full_database_is_the_database() -> None:
-    full = replace(BAD, pools={"risk": 1.0}, pool_wait=30.0, response_mean=50.0, primary_cpu=0.98)
+    full = replace(BAD, **FULL, primary_cpu=0.98)  # type: ignore[arg-type]
 
     assert binding([CALM, full]).name == "primary CPU"
 
 
+def test_a_pool_that_is_waited_for_elsewhere_does_not_bind() -> None:
+    elsewhere = replace(BAD, **{**FULL, "pool_wait": {"reader": 30.0}})  # type: ignore[arg-type]
+
+    assert binding([CALM, elsewhere]).name == "unknown"
+
+
 def test_a_full_pool_for_which_nobody_waits_does_not_bind() -> None:
-    assert binding([CALM, replace(BAD, pools={"risk": 1.0}, pool_wait=0.1)]).name == "unknown"
+    assert binding([CALM, replace(BAD, **{**FULL, "pool_wait": {"writer": 0.1}})]).name == "unknown"
 
 
 def test_locks_come_before_the_pool_that_they_fill() -> None:
-    queued = replace(
-        BAD, waits={"Lock:tuple": 1.5, "CPU": 0.5}, pools={"risk": 1.0}, pool_wait=30.0, response_mean=50.0
-    )
+    queued = replace(BAD, waits={"Lock:tuple": 1.5, "CPU": 0.5}, **FULL)  # type: ignore[arg-type]
     found = binding([CALM, queued])
 
     assert found.name == "lock"
