@@ -22,7 +22,7 @@ from lab.errors import RecordError, UsageError
 from lab.experiment.core import Cell, Experiment, experiment
 from lab.experiment.ladder import FACTOR, Ladder, Step
 from lab.experiment.slo import DEFAULT, Objective, parse_slo
-from lab.experiment.step import COLUMNS, StepFigures, faults, measure
+from lab.experiment.step import COLUMNS, QUANTILES, StepFigures, faults, measure
 from lab.load import LoadSpec, default_workload, workload_for
 from lab.record.reader import RecordReader
 from lab.scenario.progress import Progress
@@ -30,8 +30,8 @@ from lab.topology.models import Topology
 from loadtests.workloads import list_workloads
 
 NAME = "capacity"
-SAMPLES = 1500
-"""Requests that a step should have, so that its p99 can be told when its warm-up is cut."""
+BEYOND = 15
+"""Requests beyond the objective's percentile that a step should have; ten are needed once warm-up is cut."""
 LONGEST_S = 60.0
 CELL_S = 5.0
 """What a step takes beside its load: to bring it to the client, connect, drain and fetch."""
@@ -154,6 +154,13 @@ def run_capacity(
         return run.record.path
 
 
+def samples(slo: Objective) -> float:
+    """Requests that a step should have for the objective's percentile: 1,500 for a p99."""
+    return (
+        BEYOND / (1 - QUANTILES.get(slo.percentile[0].removesuffix("(all)"), 0.5)) if slo.percentile else 1.0
+    )
+
+
 @dataclass(frozen=True)
 class _Steps:
     """Measures steps, one after the other."""
@@ -167,7 +174,11 @@ class _Steps:
         """Look for the knee with open-loop steps. ``earlier``: cells that are there already."""
         depth = self.plan.depth
         ladder = Ladder(
-            self.plan.rate, precision=depth.precision, repeats=depth.repeats, most=self.plan.most, least=5.0
+            self.plan.rate,
+            precision=depth.precision,
+            repeats=depth.repeats,
+            most=self.plan.most,
+            least=max(1.0, samples(self.slo) / LONGEST_S),
         )
         steps: list[Step] = [(row["parameters"]["rate"], row["result"]["good"]) for row in earlier]
         while (rate := ladder.following(steps)) is not None:
@@ -179,7 +190,7 @@ class _Steps:
 
     def _open(self, rate: float, repeat: int) -> bool:
         run, plan = self.run, self.plan
-        length = min(LONGEST_S, max(plan.depth.step_s, SAMPLES / rate))
+        length = min(LONGEST_S, max(plan.depth.step_s, samples(self.slo) / rate))
         with run.cell(f"{rate:g}/s", repeat=repeat, loop="open", rate=rate, users=plan.users) as cell:
             spec = self._spec(cell, rate=rate, users=plan.users, duration_s=length)
             figures, why = self._judged(cell, spec)
@@ -266,9 +277,9 @@ def earlier_cells(
 
 def estimate_s(plan: CapacityPlan) -> float:
     """About how long a run takes on a quiet machine, seconds: a knee at 8 times the first rate."""
-    depth = plan.depth
+    depth, wanted = plan.depth, samples(parse_slo(plan.slo))
     up = math.ceil(math.log(8) / math.log(FACTOR)) + 1
     rates = [plan.rate * FACTOR**i for i in range(up)]
     rates += [rates[-1]] * math.ceil(math.log2(math.log(FACTOR) / math.log(1 + depth.precision)))
-    steps = depth.repeats * sum(min(LONGEST_S, max(depth.step_s, SAMPLES / r)) + CELL_S for r in rates)
+    steps = depth.repeats * sum(min(LONGEST_S, max(depth.step_s, wanted / r)) + CELL_S for r in rates)
     return 15 + steps + len(depth.levels) * (depth.closed_s + CELL_S)

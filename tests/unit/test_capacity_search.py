@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.errors import UsageError
+from lab.experiment.capacity import estimate_s, plan_for, samples
 from lab.experiment.ladder import Ladder, Step
 from lab.experiment.slo import parse_slo
 from lab.experiment.steady import look, mser
+from lab.experiment.step import COLUMNS, measure
+from lab.record.schema import NS
+from lab.topology.loader import load_topology
+from loadtests.workloads import list_workloads
+from reports.capacity.scalability import LEAST_LEVELS
 
 # --- the objective
 
@@ -89,6 +97,73 @@ def test_mser_keeps_at_least_half(values: list[float]) -> None:
     assert 0 <= mser(values) <= len(values) // 2
 
 
+# --- a step
+
+
+def requests(*rows: tuple[str, float]) -> pa.Table:
+    """A hundred of each (name, response in ms), ten a second."""
+    at = [round(i * NS / 10) for i in range(100)]
+    columns: dict[str, list[object]] = {name: [] for name in COLUMNS}
+    for name, response in rows:
+        done = [t + round(response * 1e6) for t in at]
+        values = (at, at, done, [name] * 100, ["pool.writer"] * 100, ["ok"] * 100)
+        for column, more in zip(COLUMNS, values, strict=True):
+            columns[column] += more
+    return pa.table(columns)
+
+
+def test_percentiles_are_of_what_somebody_waits_for() -> None:
+    both = requests(("page", 5.0), ("report", 500.0))
+    found = measure(both, 10, {"report"})
+    assert found is not None
+
+    assert found.response["p50"] == 5.0
+    assert found.everything["mean"] == pytest.approx(252.5)
+    assert found.requests == 200
+    assert parse_slo("p50<100ms").broken(found.shares()) == []
+    assert parse_slo("mean(all)<100ms").broken(found.shares()) == ["mean(all) 252.5 ms, not < 100 ms"]
+
+
+def test_where_there_is_nothing_else_the_background_is_judged() -> None:
+    found = measure(requests(("report", 500.0)), 10, {"report"})
+    assert found is not None
+
+    assert found.response["p50"] == 500.0
+
+
+def test_mixed_knows_its_reports_and_jobs_and_a_report_alone_is_waited_for() -> None:
+    known = list_workloads()
+
+    background = known["mixed"].background(known)
+    assert {"GET /reports/var", "POST /settlements"} <= set(background)
+    assert not {"POST /trades", "GET /desks/{id}", "GET /positions (one-off)"} & set(background)
+    assert known["analytics"].background(known) == ()
+
+
+# --- what is measured unless told otherwise
+
+
+def test_the_workload_is_mixed_where_its_schema_is() -> None:
+    assert plan_for(load_topology("risk-dev")).workload == "mixed"
+    assert plan_for(load_topology("dora-dev")).workload == "tpcb"
+    with pytest.raises(UsageError, match="needs the schema set risk"):
+        plan_for(load_topology("dora-dev"), workload="mixed")
+
+
+def test_a_quick_run_is_short_and_still_fits_the_law() -> None:
+    topology = load_topology("risk-prod")
+    quick, full = plan_for(topology, quick=True), plan_for(topology)
+
+    assert len(quick.depth.levels) >= LEAST_LEVELS
+    assert estimate_s(quick) < 5 * 60 < estimate_s(full) < 15 * 60
+
+
+def test_a_step_has_as_many_requests_as_its_percentile_takes() -> None:
+    assert samples(parse_slo("p99<100ms")) == pytest.approx(1500)
+    assert samples(parse_slo("p95(all)<1s")) == pytest.approx(300)
+    assert samples(parse_slo("errors<1%")) == 1
+
+
 # --- the search
 
 
@@ -112,6 +187,9 @@ def test_finds_the_knee_within_its_precision(knee: float, first: float) -> None:
     assert low <= knee < high
     assert high / low - 1 <= ladder.precision
     assert sum(1 for rate, good in steps if rate == low and good) == ladder.repeats
+    # Every rate is repeated, unless the steps ran out.
+    times = Counter(rate for rate, _ in steps)
+    assert len(steps) == ladder.most_steps or set(times.values()) == {ladder.repeats}
 
 
 def test_what_everything_meets_ends_at_the_most() -> None:
