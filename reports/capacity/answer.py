@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lab.experiment.slo import Objective
-from lab.experiment.step import quantiles
+from lab.experiment.step import quantiles, shares
 from reports.capacity.simulator import DROPPED, FAILED, OK, TIMED_OUT, Outcome, simulate
 from reports.capacity.system import FOREVER, Demand, Outage, System, Traffic
 
@@ -30,9 +30,11 @@ class Point:
     dropped: float
     utilisation: dict[str, float]
     """Of the primary, the readers, the pools and the machine."""
+    everything: dict[str, float | None]
+    """Response times with those of requests in the background among them."""
 
     def shares(self) -> dict[str, float | None]:
-        return {**self.response, "errors": self.errors, "dropped": self.dropped}
+        return shares(self.response, self.everything, self.errors, self.dropped)
 
 
 def at(
@@ -40,10 +42,12 @@ def at(
 ) -> Point:
     """Simulate one rate. The first tenth of the requests is warm-up, as far as percentiles go."""
     outcome = simulate(system, Traffic(demands, requests, rate, seed=seed))
-    return point(system, outcome, rate, warm_up=requests // 10)
+    return point(system, demands, outcome, rate, warm_up=requests // 10)
 
 
-def point(system: System, outcome: Outcome, rate: float, *, warm_up: int = 0) -> Point:
+def point(
+    system: System, demands: tuple[Demand, ...], outcome: Outcome, rate: float, *, warm_up: int = 0
+) -> Point:
     """The figures of a simulated run, by the definitions of ``lab.experiment.step``."""
     kept = slice(warm_up, None)
     state, arrived, done = outcome.state[kept], outcome.arrived[kept], outcome.done[kept]
@@ -51,8 +55,11 @@ def point(system: System, outcome: Outcome, rate: float, *, warm_up: int = 0) ->
     n = max(1, len(state))
     begin = float(arrived[0])
     end = max(float(arrived[-1]), float(np.nanmax(done)) if ok.any() else 0.0)
-    got = np.isfinite(outcome.granted[kept])
+    direct = np.asarray([pool.direct for pool in system.pools])[np.maximum(outcome.pool[kept], 0) // 2]
+    got = np.isfinite(outcome.granted[kept]) & ~direct
     wait = (outcome.granted[kept] - outcome.started[kept])[got]
+    response = (done - arrived)[ok] * 1000
+    waited_for = ~np.asarray([d.background for d in demands])[outcome.kind[kept]][ok]
     errors = (
         np.isin(state, (TIMED_OUT, FAILED)).sum()
         + ((state != OK) & ~np.isin(state, (TIMED_OUT, FAILED, DROPPED))).sum()
@@ -60,7 +67,8 @@ def point(system: System, outcome: Outcome, rate: float, *, warm_up: int = 0) ->
     return Point(
         rate=rate,
         throughput=int(ok.sum()) / max(end - begin, 1e-9),
-        response=quantiles((done - arrived)[ok] * 1000),
+        response=quantiles(response[waited_for] if waited_for.any() else response),
+        everything=quantiles(response),
         wait=float(wait.mean()) * 1000 if len(wait) else 0.0,
         errors=float(errors) / n,
         dropped=float((state == DROPPED).sum()) / n,
@@ -79,13 +87,13 @@ def _utilisation(system: System, outcome: Outcome) -> dict[str, float]:
         found["replica CPU"] = float(outcome.cpu[ran & (outcome.node > 0)].sum()) / (
             sum(system.replicas) * span
         )
-    for name, number, size in (
-        ("writer pool", 0, system.pool.writer),
-        ("reader pool", 1, system.pool.reader),
-    ):
-        rows = ran & (outcome.pool == number)
-        if system.pool.mode != "session" and rows.any():
-            found[name] = float((outcome.released - outcome.granted)[rows].sum()) / (size * span)
+    for number, pool in enumerate(system.pools):
+        which = f"{pool.mode} " if system.more else ""
+        for side, name, size in ((0, "writer pool", pool.writer), (1, "reader pool", pool.reader)):
+            rows = ran & (outcome.pool == 2 * number + side)
+            if pool.mode != "session" and rows.any():
+                held = float((outcome.released - outcome.granted)[rows].sum())
+                found[which + name] = held / (size * span)
     if system.machine != FOREVER:
         work = float(outcome.cpu[ran].sum()) + system.machine_cpu * int(ran.sum())
         found["machine"] = work / (system.machine * span)
@@ -104,12 +112,15 @@ def ceiling(system: System, demands: tuple[Demand, ...]) -> float:
     share = sum(d.share for d in demands)
     kept = [(d, d.share / share * (1 - system.cache_hit * d.cacheable)) for d in demands]
     cpu = {True: 0.0, False: 0.0}
-    held = {True: 0.0, False: 0.0}
+    held: dict[tuple[int, bool], float] = {}
     service = sum(d.share / share * float(d.service.mean()) for d in demands)
     for d, part in kept:
         mean = float(d.service.mean())
         cpu[d.writes] += part * mean * min(d.cpu, d.held)
-        held[d.writes] += part * mean * d.held * (d.queried if system.pool.mode == "statement" else 1.0)
+        side, mode = (d.pooler, d.writes), system.pools[d.pooler].mode
+        if mode != "session" or d.fresh:
+            work = part * mean * d.held * (d.queried if mode == "statement" else 1.0)
+            held[side] = held.get(side, 0.0) + work
     primary = cpu[True] + (0.0 if system.replicas else cpu[False])
     limits = [
         system.primary / primary if primary else FOREVER,
@@ -120,11 +131,9 @@ def ceiling(system: System, demands: tuple[Demand, ...]) -> float:
         limits.append(
             system.machine / (cpu[True] + cpu[False] + system.machine_cpu * sum(p for _, p in kept))
         )
-    if system.pool.mode != "session":
-        limits += [
-            size / held[writes] if held[writes] else FOREVER
-            for writes, size in ((True, system.pool.writer), (False, system.pool.reader))
-        ]
+    for (number, writes), work in held.items():
+        pool = system.pools[number]
+        limits.append((pool.writer if writes else pool.reader) / work if work else FOREVER)
     return min(limits)
 
 
@@ -170,8 +179,11 @@ def failover(
     begin = 10.0
     spare = max(1 - rate / ceiling(system, demands), 0.02)
     after = min(1200.0, 3 * length / spare + 30)
-    pool = system.pool
-    connections = system.clients if pool.mode == "session" else min(pool.writer, system.clients)
+    connections = sum(
+        system.clients if pool.mode == "session" else min(pool.writer, system.clients)
+        for pool in system.pools
+        if not pool.direct
+    )
     outage = Outage(begin, length, connect_s, connections)
     requests = min(3_000_000, int(rate * (begin + length + after)))
     found = simulate(system, Traffic(demands, max(requests, 100), rate), outage)

@@ -6,8 +6,10 @@ Taken are
 - *service times*: done − started of every answered request, by name and endpoint; the samples
   themselves. From the least rates that give 1,000 of them: at greater ones they hold queueing, which the
   model would add once more.
-- *held*: Δtotal_xact_time ÷ Δtotal_xact_count of the pooler's database ÷ the mean service time: how long
-  a transaction holds a server connection. *queried*: Δtotal_query_time ÷ Δtotal_xact_time.
+- *held*: server connections in use (Δtotal_xact_time ÷ Δt; session pooling: sv_active) of a pooler's database
+  ÷ throughput of its endpoint ÷ the mean service time there: how long a request holds one. By Little's law,
+  so that requests which the cache answered, or that are several transactions, count as what they are.
+  *queried*: Δtotal_query_time ÷ Δtotal_xact_time.
 - *CPU* of a request at the primary (writes) and at the nodes that serve reads: the slope of the nodes' cores
   over the throughput of the steps, so that what they use when idle is not charged to requests; with one
   window: cores ÷ throughput. By the utilisation law U = X·D (Denning and Buzen, 1978).
@@ -20,7 +22,7 @@ Taken are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +33,13 @@ import pyarrow.compute as pc
 from lab.errors import RecordError
 from lab.experiment.step import COLUMNS, measure
 from lab.record.reader import RecordReader
+from lab.record.schema import NS
 from loadtests.format import whole
 from reports.analysis.columns import integers, text
 from reports.analysis.metrics import Metrics
 from reports.analysis.source import Source
-from reports.capacity.steps import Step, between, read_run
+from reports.capacity.pools import Database, all_databases, databases, endpoints_of
+from reports.capacity.steps import Step, background_of, between, read_run
 from reports.capacity.system import FOREVER, Demand, Pool, System
 
 LEAST_SAMPLES = 20
@@ -70,7 +74,7 @@ def calibrate(record: RecordReader) -> Calibration:
     topology = Source(record).yaml("topology.yaml")
     endpoints = _endpoints(steps)
     notes: list[str] = []
-    pooler = _pooler(topology, endpoints)
+    used = databases(topology, endpoints)
     writer_x, reader_x = _rates(steps, True), _rates(steps, False)
     primary, readers = _nodes(topology, bool(reader_x.any()))
     cpu_write, _ = _slope(writer_x if readers else writer_x + reader_x, _cores(steps, primary))
@@ -80,10 +84,16 @@ def calibrate(record: RecordReader) -> Calibration:
     rest = [node for node in everything if node not in own]
     machine_cpu, _ = _slope(writer_x + reader_x, _cores(steps, rest))
     limit = record.manifest.resources
-    demands = _demands(_quietest(steps), pooler, cpu_write, cpu_read, notes)
+    names = list(dict.fromkeys(one.node for one in used))
+    pools = [_pool(topology, name) for name in names]
+    if any(all(one.endpoint != endpoint for one in used) for endpoint in endpoints):
+        pools.append(DIRECT)
+    background = background_of(record)
+    demands = _demands(_quietest(steps), used, names, background, cpu_write, cpu_read, notes)
     system = System(
         instances=int(topology.get("instances") or 20),
-        pool=_pool(pooler),
+        pool=pools[0],
+        more=tuple(pools[1:]),
         primary=_limit(limit, primary, record),
         replicas=tuple(_limit(limit, [node], record) for node in readers),
         machine=_machine(steps, measured, everything),
@@ -157,10 +167,7 @@ def _ok(table: pa.Table) -> tuple[Any, Any, Any]:
 
 
 def _endpoints(steps: Sequence[Step]) -> list[str]:
-    found: set[str] = set()
-    for step in steps:
-        found |= set(_ok(step.requests)[2].words)
-    return sorted(found)
+    return sorted({endpoint for step in steps for endpoint in endpoints_of(step.requests)})
 
 
 def _rates(steps: Sequence[Step], writes: bool) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -208,17 +215,15 @@ def _classes(topology: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _pooler(topology: dict[str, Any], endpoints: Sequence[str]) -> dict[str, Any] | None:
-    used = {endpoint.partition(".")[0] for endpoint in endpoints}
-    return next((one for one in topology.get("poolers") or [] if one.get("name") in used), None)
+DIRECT = Pool("session", 10_000, 10_000, direct=True)
 
 
-def _pool(pooler: dict[str, Any] | None) -> Pool:
-    if pooler is None:
-        return Pool("session", 10_000, 10_000)
-    size = int(pooler["max_server_connections"])
-    writer = max(1, round(size * float(pooler.get("writer_share") or 0.6)))
-    return Pool(pooler["mode"], writer, max(1, size - writer), float(pooler.get("query_wait_timeout") or 120))
+def _pool(topology: dict[str, Any], node: str) -> Pool:
+    """Both sides of a pooler."""
+    writer, reader = sorted(
+        (one for one in all_databases(topology) if one.node == node), key=lambda one: not one.writes
+    )
+    return Pool(writer.mode, writer.size, reader.size, writer.wait_timeout)  # type: ignore[arg-type]
 
 
 def _limit(resources: dict[str, Any], nodes: Sequence[str], record: RecordReader) -> float:
@@ -244,8 +249,15 @@ def beside(steps: Sequence[Step], nodes: Sequence[str]) -> float:
 
 
 def _demands(
-    steps: Sequence[Step], pooler: dict[str, Any] | None, write: float, read: float, notes: list[str]
+    steps: Sequence[Step],
+    used: Sequence[Database],
+    poolers: Sequence[str],
+    background: Collection[str],
+    write: float,
+    read: float,
+    notes: list[str],
 ) -> tuple[Demand, ...]:
+    """One class for each name and endpoint. ``write``, ``read``: CPU seconds of a database node a request."""
     samples: dict[tuple[str, str], list[Any]] = {}
     for step in steps:
         service, name, endpoint = _ok(step.requests)
@@ -261,18 +273,34 @@ def _demands(
     count = sum(len(v) for v in merged.values())
     if not count:
         raise RecordError("the record holds no answered request to calibrate from")
+    at = {one.endpoint: one for one in used}
+    mean = {
+        side: float(np.concatenate(mine).mean())
+        for side in (True, False)
+        if (mine := [v for (_, place), v in merged.items() if _is_writer(place) == side])
+    }
     found = []
-    for writes in (True, False):
-        mine = {key: v for key, v in merged.items() if _is_writer(key[1]) == writes}
-        if not mine:
-            continue
-        mean = float(np.concatenate(list(mine.values())).mean())
-        held, queried = _held(steps, pooler, writes, mean)
-        cpu = min(held, (write if writes else read) / mean)
-        for (name, _), values in sorted(mine.items()):
-            found.append(
-                Demand(name, len(values) / count, writes, values, held, queried, cpu, cacheable=not writes)
+    for (name, place), values in sorted(
+        merged.items(), key=lambda item: (not _is_writer(item[0][1]), item[0])
+    ):
+        writes, pool = _is_writer(place), at.get(place)
+        here = float(np.concatenate([v for (_, p), v in merged.items() if p == place]).mean())
+        held, queried, fresh = _held(steps, pool, place, here) if pool else (1.0, 1.0, True)
+        found.append(
+            Demand(
+                name,
+                len(values) / count,
+                writes,
+                values,
+                held,
+                queried,
+                cpu=min(held, (write if writes else read) / mean[writes]),
+                cacheable=not writes and name not in background,
+                pooler=poolers.index(pool.node) if pool else len(poolers),
+                fresh=fresh,
+                background=name in background,
             )
+        )
     return tuple(found)
 
 
@@ -287,23 +315,30 @@ def _quietest(steps: Sequence[Step]) -> list[Step]:
     return chosen
 
 
-def _held(
-    steps: Sequence[Step], pooler: dict[str, Any] | None, writes: bool, mean: float
-) -> tuple[float, float]:
-    """Shares (held of the service time, queried of the held) of a pool; 1 where nobody counted."""
-    if pooler is None:
-        return 1.0, 1.0
-    node = str(pooler["name"])
-    labels = {s.label for s in steps[0].metrics.find("pgb_xact", node) if s.label}
-    mine = [label for label in labels if label.endswith("_ro") != writes]
-    sums = {"pgb_xact": 0.0, "pgb_xact_time": 0.0, "pgb_query_time": 0.0}
+def _held(steps: Sequence[Step], pool: Database, endpoint: str, mean: float) -> tuple[float, float, bool]:
+    """(share of the service time that holds a connection, queried of it, sessions of their own) at a pool.
+
+    Shares are 1 where nobody counted.
+    """
+    count = seconds = in_use = assigned = 0.0
+    sums = dict.fromkeys(("pgb_xact_time", "pgb_query_time"), 0.0)
     for step in steps:
+        share = pool.used(step)
+        if share is None:
+            continue
+        length = (step.window[1] - step.window[0]) / NS
+        seconds += length
+        in_use += share * pool.size * length
+        count += int(pc.sum(pc.equal(step.requests["endpoint"].cast(pa.string()), endpoint)).as_py() or 0)
+        assigned += pool.growth(step, "pgb_assignment") or 0.0
         for metric in sums:
-            sums[metric] += sum(step.growth(metric, node, label) or 0.0 for label in mine)
-    if not sums["pgb_xact"] or not sums["pgb_xact_time"]:
-        return 1.0, 1.0
-    held = sums["pgb_xact_time"] / sums["pgb_xact"] / mean
-    return min(1.0, max(0.01, held)), min(1.0, sums["pgb_query_time"] / sums["pgb_xact_time"])
+            sums[metric] += pool.growth(step, metric) or 0.0
+    fresh = pool.mode == "session" and assigned > count / 2
+    if not count or not in_use:
+        return 1.0, 1.0, fresh
+    held = 1.0 if pool.mode == "session" and not fresh else in_use / count / mean
+    queried = sums["pgb_query_time"] / sums["pgb_xact_time"] if sums["pgb_xact_time"] else 1.0
+    return min(1.0, max(0.01, held)), min(1.0, queried), fresh
 
 
 def _connect(record: RecordReader) -> float | None:

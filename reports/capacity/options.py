@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.errors import UsageError
 from lab.experiment.slo import Objective
@@ -82,8 +82,9 @@ def _choices(base: Question) -> Iterator[tuple[str, str]]:
             yield f"replicas {larger}", f"replica.class={larger}"
             if primary and (first := _larger(primary)):
                 yield f"primary {first} and replicas {larger}", f"class={first}, replica.class={larger}"
-    pool = base.system.pool
-    yield f"{pool.mode} pool twice as large", f"pool.{pool.mode}={2 * (pool.writer + pool.reader)}"
+    for pool in base.system.pools:
+        if not pool.direct:
+            yield f"{pool.mode} pool twice as large", f"pool.{pool.mode}={2 * (pool.writer + pool.reader)}"
     yield "cache in front of reads, 50 % hits", "cache.hit=0.5"
     yield "twice the instances", f"instances={2 * base.system.instances}"
 
@@ -129,7 +130,7 @@ def acu(demands: tuple[Demand, ...], rate: float) -> float:
     from reports.capacity.system import Pool, System
 
     boundless = System(instances=10**9, pool=Pool(writer=10**9, reader=10**9), primary=1.0)
-    per_core = ceiling(boundless, demands)
+    per_core = ceiling(boundless, tuple(replace(d, pooler=0) for d in demands))
     needed = max(ACU_RANGE[0], math.ceil(2 * rate / per_core / ACU_USED / ACU_VCPU - 1e-9) / 2)
     if needed > ACU_RANGE[1]:
         raise UsageError(

@@ -71,10 +71,11 @@ class Database:
 def databases(topology: Mapping[str, Any], endpoints: Iterable[str]) -> list[Database]:
     """The databases of poolers behind the endpoints that were used."""
     used = set(endpoints)
-    return [one for one in _all(topology) if one.endpoint in used]
+    return [one for one in all_databases(topology) if one.endpoint in used]
 
 
-def _all(topology: Mapping[str, Any]) -> Iterator[Database]:
+def all_databases(topology: Mapping[str, Any]) -> Iterator[Database]:
+    """Both databases of every pooler."""
     for pooler in topology.get("poolers") or []:
         sizes = split_limit(int(pooler["max_server_connections"]), float(pooler.get("writer_share") or 0.6))
         timeout = float(pooler.get("query_wait_timeout") or 120)

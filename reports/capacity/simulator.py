@@ -1,22 +1,27 @@
 """A discrete-event simulation of clients, pools, database nodes and a cache.
 
-A request arrives, takes a free client (longest free first), asks its pool (writer or reader) for a server
-connection, runs, and gives both back. Everything queues first come, first served:
+A request arrives, takes a free client (longest free first), asks its pool (writer's or reader's side of the
+pooler that its class goes through) for a server connection, runs, and gives both back:
 
     client → pool → shared machine's CPU → node's CPU → rest of the held time → rest of the service time
                     └──── a server connection is held ────────────────────┘
 
-- *CPU* of a node with c cores is ⌈c⌉ servers of speed c/⌈c⌉. A quota lets work run at full speed and holds
-  the node back afterwards: so work leaves after its demand, and its server is free after demand ÷ speed.
+Clients and connections are asked for first come, first served. A *CPU* is shared by all that runs on it, as
+an operating system shares it: with n at work on c cores each gets min(1, c/n) of one (processor sharing), so
+that a short query is slowed by a long report, and does not wait for its end.
+
+- A *quota*, c cores of ⌈c⌉, lets work run at full speed and holds the node back afterwards: work goes on
+  after its demand, and takes its share of the node until demand · ⌈c⌉/c.
 - *Transaction* pooling holds a connection for the transaction, *statement* pooling for its statements,
-  *session* pooling from a client's first request until its session ends (``Pool.session_length``).
+  *session* pooling from a client's first request until its session ends (``Pool.session_length``; with the
+  request, where that opens a session for itself).
 - Reads go to the replicas in turn; without any, to the primary (through the reader's own pool).
 - A *cache hit* takes its time, and no connection.
 - In an *outage* work that reaches the primary waits for its end, work under way on it fails; then the new
   connections come first, and the backlog after them.
 
-Work on the *shared machine* is part of the measured service time already: it occupies the machine, and adds
-nothing but the wait for it.
+Work on the *shared machine* (the node's, and that of generator, poolers and the rest) is part of the measured
+service time already: where nothing else runs it adds nothing.
 
 A request visits each CPU once: round trips inside a transaction are one piece of work and one of waiting.
 """
@@ -26,7 +31,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from heapq import heappop, heappush, heapreplace
+from heapq import heappop, heappush
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +43,8 @@ OK, DROPPED, TIMED_OUT, FAILED, UNFINISHED = range(5)
 """Outcomes: answered; no client was free in time; the pool had no connection in time; the outage broke it;
 still waiting when the simulation ended."""
 
-_RELEASE, _DONE, _ARRIVE = range(3)
+_RELEASE, _DONE, _ARRIVE, _REACH, _CPU = range(5)
+"""What happens. ``_CPU`` and more: the next is done on a CPU, whose number is added."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Outcome:
     kind: npt.NDArray[np.int16]
     """Index into the traffic's demands."""
     pool: npt.NDArray[np.int8]
-    """0 writer, 1 reader, −1 cache."""
+    """0 writer, 1 reader of the first pooler, 2 and 3 of the second, …; −1 cache."""
     node: npt.NDArray[np.int16]
     """0 primary, 1… the replicas, −1 cache."""
     cpu: Floats
@@ -91,16 +97,20 @@ def simulate(system: System, traffic: Traffic, outage: Outage | None = None) -> 
     hit = _hits(system, traffic.demands, kind, random)
     service = np.where(hit, system.cache_time, service)
     writes = np.asarray([d.writes for d in traffic.demands])[kind]
-    pool = np.where(hit, -1, np.where(writes, 0, 1)).astype(np.int8)
-    node = _nodes(system, pool)
+    pooler = _per_kind(traffic.demands, kind, "pooler").astype(np.int8)
+    pool = np.where(hit, -1, 2 * pooler + np.where(writes, 0, 1)).astype(np.int8)
+    node = _nodes(system, hit, writes)
     held = _per_kind(traffic.demands, kind, "held") * service
-    if system.pool.mode == "statement":
-        held = held * _per_kind(traffic.demands, kind, "queried")
+    by_statement = np.asarray([one.mode == "statement" for one in system.pools])[pooler]
+    held = np.where(by_statement, held * _per_kind(traffic.demands, kind, "queried"), held)
+    lasting = np.asarray([one.mode == "session" for one in system.pools])[pooler] & ~_per_kind(
+        traffic.demands, kind, "fresh"
+    ).astype(bool)
     cpu = np.minimum(np.where(hit, 0.0, _per_kind(traffic.demands, kind, "cpu") * service), held)
     arrived = _arrivals(traffic, n, random)
     think = random.choice(traffic.think, n) if traffic.rate is None else np.zeros(0)
     started, granted, released, done, given_up = _run(
-        system, arrived, think, pool, node, cpu, held - cpu, service - held, outage
+        system, arrived, think, pool, lasting, node, cpu, held - cpu, service - held, outage
     )
     state = np.where(np.isfinite(done), OK, UNFINISHED).astype(np.int8)
     for index, why in given_up.items():
@@ -119,7 +129,10 @@ def _check(system: System, traffic: Traffic) -> None:
     if any(not len(d.service) for d in traffic.demands):
         raise UsageError("every class of request needs at least one measured service time")
     least = min(system.primary, system.machine, *system.replicas, FOREVER)
-    if system.clients < 1 or system.pool.writer < 1 or system.pool.reader < 1 or least <= 0:
+    if any(d.pooler >= len(system.pools) for d in traffic.demands):
+        raise UsageError("a class of requests goes through a pooler that the system does not have")
+    few = min(size for pool in system.pools for size in (pool.writer, pool.reader))
+    if system.clients < 1 or few < 1 or least <= 0:
         raise UsageError("clients, pool sizes and cores are at least 1 (cores: more than 0)")
 
 
@@ -146,10 +159,12 @@ def _per_kind(demands: tuple[Demand, ...], kind: npt.NDArray[np.int16], name: st
     return np.asarray([getattr(d, name) for d in demands], dtype=np.float64)[kind]
 
 
-def _nodes(system: System, pool: npt.NDArray[np.int8]) -> npt.NDArray[np.int16]:
-    node = np.where(pool < 0, -1, 0).astype(np.int16)
+def _nodes(
+    system: System, hit: npt.NDArray[np.bool_], writes: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int16]:
+    node = np.where(hit, -1, 0).astype(np.int16)
     if system.replicas:
-        reads = np.flatnonzero(pool == 1)
+        reads = np.flatnonzero(~hit & ~writes)
         node[reads] = 1 + np.arange(len(reads)) % len(system.replicas)
     return node
 
@@ -160,10 +175,23 @@ def _arrivals(traffic: Traffic, n: int, random: np.random.Generator) -> Floats:
     return np.cumsum(random.exponential(1 / traffic.rate, n))
 
 
-def _servers(cores: float) -> tuple[list[float], float]:
-    """(moments at which each server is free, speed) of a CPU."""
-    count = max(1, math.ceil(cores))
-    return [0.0] * count, cores / count
+class _Cpu:
+    """A CPU that is shared evenly, in virtual time: what each of those at work was given since the start.
+
+    Kept up to date at every change, so that the next to finish is the least of a heap.
+    """
+
+    __slots__ = ("count", "given", "last", "servers", "speed", "stamp", "work")
+
+    def __init__(self, cores: float) -> None:
+        self.servers = max(1, math.ceil(cores))
+        self.speed = cores / self.servers
+        self.count = 0
+        self.given = self.last = 0.0
+        self.stamp = 0
+        """Of the latest forecast of its next event: earlier ones are void."""
+        self.work: list[tuple[float, int]] = []
+        """(given at which it is done, request; −1 − request where it goes on and leaves its debt behind)."""
 
 
 def _run(
@@ -171,6 +199,7 @@ def _run(
     arrivals: Floats,
     thinks: Floats,
     pools: npt.NDArray[np.int8],
+    lastings: npt.NDArray[np.bool_],
     nodes: npt.NDArray[np.int16],
     cpus: Floats,
     delays: Floats,
@@ -185,21 +214,28 @@ def _run(
     started, granted, released, done = [nan] * n, [nan] * n, [nan] * n, [nan] * n
     given_up: dict[int, int] = {}
     closed = bool(think)
-    session = system.pool.mode == "session"
+    session = lastings.tolist()
+    sessions = any(session)
     length = system.pool.session_length
-    timeout, drop_after = system.pool.wait_timeout, system.drop_after
-    free = [system.pool.writer, system.pool.reader]
-    waiting: tuple[deque[int], deque[int]] = (deque(), deque())
-    machine = None if system.machine == FOREVER else _servers(system.machine)
+    drop_after = system.drop_after
+    free = [size for one in system.pools for size in (one.writer, one.reader)]
+    timeouts = [one.wait_timeout for one in system.pools for _ in range(2)]
+    waiting: list[deque[int]] = [deque() for _ in free]
+    sides = range(len(free))
     own = system.machine_cpu
-    busy = [_servers(cores) for cores in (system.primary, *system.replicas)]
+    # The nodes, and last the machine that they share.
+    cpus_of = [_Cpu(cores) for cores in (system.primary, *system.replicas)]
+    shared = system.machine != FOREVER
+    if shared:
+        cpus_of.append(_Cpu(system.machine))
+    last = len(cpus_of) - 1
     down_from, down_to = (outage.begin, outage.end) if outage else (FOREVER, FOREVER)
     storm = outage.connections * outage.connect_cpu / system.primary if outage else 0.0
     heap: list[tuple[float, int, int]] = []
     queue: deque[int] = deque()
     clients: deque[int] = deque(range(min(system.clients, n)))
     of = [0] * n  # the client of each request
-    holds = [[False, False] for _ in clients] if session else []
+    holds = [[False] * len(free) for _ in clients] if sessions else []
     made = [0] * len(clients)  # requests of each client's session
     following = 0
 
@@ -209,11 +245,11 @@ def _run(
         if p < 0:
             done[i] = now + rest[i] + delay[i]
             heappush(heap, (done[i], _DONE, i))
-        elif session and holds[of[i]][p]:
+        elif session[i] and holds[of[i]][p]:
             grant(i, now)
         elif free[p]:
             free[p] -= 1
-            if session:
+            if session[i]:
                 holds[of[i]][p] = True
             grant(i, now)
         else:
@@ -221,21 +257,78 @@ def _run(
 
     def grant(i: int, now: float) -> None:
         granted[i] = now
-        t = now
-        if machine is not None:
-            servers, speed = machine
-            if servers[0] > t:
-                t = servers[0]
-            heapreplace(servers, t + (own + cpu[i]) / speed)
-        servers, speed = busy[node[i]]
-        if servers[0] > t:
-            t = servers[0]
-        if node[i] == 0 and down_from <= t < down_to + storm:
-            t = down_to + storm
-        heapreplace(servers, t + cpu[i] / speed)
-        t += cpu[i] + delay[i]
-        released[i] = t
-        if rest[i] > 0 or session:
+        if shared and own + cpu[i] > 0:
+            # What the machine takes is part of the service time: at most what that has beside the node's CPU.
+            lone = min(own + cpu[i], delay[i] + rest[i])
+            if delay[i] >= lone:
+                delay[i] -= lone
+            else:
+                rest[i] -= lone - delay[i]
+                delay[i] = 0.0
+            enter(last, i, now, lone, own + cpu[i])
+        else:
+            reach(i, now)
+
+    def reach(i: int, now: float) -> None:
+        """It comes to its node."""
+        if node[i] == 0 and down_from <= now < down_to + storm:
+            heappush(heap, (down_to + storm, _REACH, i))
+        elif not cpu[i]:
+            ran(i, now)
+        else:
+            enter(node[i], i, now, cpu[i], cpu[i])
+
+    def enter(number: int, i: int, now: float, lone: float, demand: float) -> None:
+        """It gets to a CPU, goes on after ``lone`` of it, and occupies it for ``demand`` of a full core."""
+        one = cpus_of[number]
+        advance(one, now)
+        occupied = demand / one.speed
+        if occupied > lone:
+            heappush(one.work, (one.given + lone, -1 - i))
+        heappush(one.work, (one.given + occupied, i if occupied <= lone else n + i))
+        one.count += 1
+        forecast(number, now)
+
+    def advance(one: _Cpu, now: float) -> None:
+        if one.count:
+            passed = now - one.last
+            one.given += passed if one.count <= one.servers else passed * one.servers / one.count
+        one.last = now
+
+    def forecast(number: int, now: float) -> None:
+        one = cpus_of[number]
+        one.stamp += 1
+        if one.work:
+            ahead = max(0.0, one.work[0][0] - one.given)
+            if one.count > one.servers:
+                ahead *= one.count / one.servers
+            heappush(heap, (now + ahead, _CPU + number, one.stamp))
+
+    def worked(number: int, now: float) -> None:
+        """The next on a CPU is done."""
+        one = cpus_of[number]
+        advance(one, now)
+        one.given = max(one.given, one.work[0][0])
+        gone = []
+        while one.work and one.work[0][0] <= one.given:
+            _, who = heappop(one.work)
+            if who >= 0:
+                one.count -= 1
+            if who < n:
+                gone.append(who if who >= 0 else -1 - who)
+        if not one.count:
+            one.given = 0.0
+        for i in gone:
+            if number == last and shared:
+                reach(i, now)
+            else:
+                ran(i, now)
+        forecast(number, now)
+
+    def ran(i: int, now: float) -> None:
+        """Its node's CPU is done with it."""
+        t = released[i] = now + delay[i]
+        if rest[i] > 0 and not session[i]:
             heappush(heap, (t, _RELEASE, i))
         done[i] = t + rest[i]
         heappush(heap, (done[i], _DONE, i))
@@ -244,8 +337,8 @@ def _run(
         line = waiting[p]
         while line:
             j = line.popleft()
-            if now - started[j] <= timeout:
-                if session:
+            if now - started[j] <= timeouts[p]:
+                if session[j]:
                     holds[of[j]][p] = True
                 grant(j, now)
                 return
@@ -278,7 +371,7 @@ def _run(
 
     def end_session(c: int, now: float) -> None:
         made[c] = 0
-        for p in (0, 1):
+        for p in sides:
             if holds[c][p]:
                 holds[c][p] = False
                 give_back(p, now)
@@ -286,7 +379,7 @@ def _run(
     def happen(now: float, what: int, i: int) -> None:
         if what == _DONE:
             p = pool[i]
-            if session:
+            if session[i]:
                 c = of[i]
                 made[c] += 1
                 if made[c] == length:
@@ -294,9 +387,13 @@ def _run(
             elif p >= 0 and not rest[i] > 0:
                 give_back(p, now)
             free_client(i, now)
+        elif what >= _CPU:
+            if cpus_of[what - _CPU].stamp == i:
+                worked(what - _CPU, now)
         elif what == _RELEASE:
-            if not session:
-                give_back(pool[i], now)
+            give_back(pool[i], now)
+        elif what == _REACH:
+            reach(i, now)
         else:
             start(i, now)
 
@@ -311,9 +408,9 @@ def _run(
             now = arrived[i]
             while heap and heap[0][0] <= now:
                 happen(*heappop(heap))
-            for p in (0, 1):
+            for p in sides:
                 line = waiting[p]
-                while line and now - started[line[0]] > timeout:
+                while line and now - started[line[0]] > timeouts[p]:
                     give_up(line.popleft(), TIMED_OUT, now)
             while queue and now - arrived[queue[0]] > drop_after:
                 give_up(queue.popleft(), DROPPED, now)

@@ -36,11 +36,17 @@ class Demand:
     """Share of the service time that is work of a database node's CPU. It is at most ``held``."""
     cacheable: bool = False
     """Whether a cache may answer it."""
+    pooler: int = 0
+    """Index into ``System.pools``."""
+    fresh: bool = False
+    """Whether it opens a session for itself, so that session pooling gets its connection back at once."""
+    background: bool = False
+    """Whether nobody waits for it: percentiles are of the others."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The pooler that the application uses. Sizes are server connections."""
+    """A pooler that the application uses. Sizes are server connections."""
 
     mode: PoolMode = "transaction"
     writer: int = 60
@@ -49,6 +55,8 @@ class Pool:
     """PgBouncer's query_wait_timeout."""
     session_length: int = 0
     """Requests after which a session is closed and its connection given back; 0: never."""
+    direct: bool = False
+    """No pooler at all: connections to the database itself, as many as are asked for."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,9 @@ class System:
     """Application instances; each runs ``concurrency`` requests at a time."""
     concurrency: int = 1
     pool: Pool = Pool()
+    """The application's own."""
+    more: tuple[Pool, ...] = ()
+    """Others that some classes of requests go through."""
     primary: float = 1.0
     """Cores of the primary."""
     replicas: tuple[float, ...] = ()
@@ -75,6 +86,11 @@ class System:
     """An arrival that found no free client for this long is given up."""
     max_connections: int = 0
     """The database's own limit on connections; 0: not modelled."""
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """Every pooler; ``Demand.pooler`` counts along these."""
+        return (self.pool, *self.more)
 
     @property
     def clients(self) -> int:

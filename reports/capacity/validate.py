@@ -123,7 +123,7 @@ def _model(step: Step, rate: float, calibration: Calibration) -> dict[str, float
     found: list[Point] = []
     for seed in range(1, seeds + 1):
         outcome = simulate(calibration.system, Traffic(calibration.demands, count, rate, seed=seed))
-        found.append(point(calibration.system, outcome, rate))
+        found.append(point(calibration.system, calibration.demands, outcome, rate))
     names = ("p50", "p95", "p99")
     return {
         "throughput": _mean([one.throughput for one in found]),

@@ -81,7 +81,7 @@ def _within_bounds(question: Question, calibration: Calibration) -> Question:
     far = []
     for what, before, after in (
         ("instances", was.clients, now.clients),
-        ("server connections", was.pool.writer + was.pool.reader, now.pool.writer + now.pool.reader),
+        ("server connections", _connections(was), _connections(now)),
         ("cores of the primary", was.primary, now.primary),
         ("cores that serve reads", sum(was.replicas) or was.primary, sum(now.replicas) or now.primary),
     ):
@@ -104,6 +104,10 @@ def _within_bounds(question: Question, calibration: Calibration) -> Question:
     if now.machine == FOREVER and was.machine != FOREVER:
         far.append("every node on cores of its own")
     return replace(question, far=tuple(far))
+
+
+def _connections(system: System) -> int:
+    return sum(pool.writer + pool.reader for pool in system.pools if not pool.direct) or 1
 
 
 def _cores(name: str | None, otherwise: float) -> float:
@@ -152,10 +156,13 @@ def _pool_mode(q: Question, value: str, word: str) -> Question:
 
 def _pool_size(mode: str) -> Callable[[Question, str, str], Question]:
     def apply(q: Question, value: str, word: str) -> Question:
-        size, pool = _whole(value, word, 2), q.system.pool
+        size, pools = _whole(value, word, 2), list(q.system.pools)
+        # The pooler of that mode; where there is none, the application's own changes its mode.
+        which = next((i for i, one in enumerate(pools) if one.mode == mode and not one.direct), 0)
+        pool = pools[which]
         writer = max(1, round(size * pool.writer / (pool.writer + pool.reader)))
-        changed = replace(pool, mode=mode, writer=writer, reader=max(1, size - writer))  # type: ignore[arg-type]
-        return replace(q, system=replace(q.system, pool=changed))
+        pools[which] = replace(pool, mode=mode, writer=writer, reader=max(1, size - writer))  # type: ignore[arg-type]
+        return replace(q, system=replace(q.system, pool=pools[0], more=tuple(pools[1:])))
 
     return apply
 
