@@ -34,10 +34,13 @@ from lab.errors import RecordError
 from lab.experiment.step import COLUMNS, measure
 from lab.record.reader import RecordReader
 from lab.record.schema import NS
+from lab.topology.models import Acu, DatabaseNode
+from lab.topology.sizing import size_of
 from loadtests.format import whole
 from reports.analysis.columns import integers, text
 from reports.analysis.metrics import Metrics
 from reports.analysis.source import Source
+from reports.capacity.nodes import database_nodes, primary_of, readers_of
 from reports.capacity.pools import Database, all_databases, databases, endpoints_of
 from reports.capacity.steps import Step, background_of, between, read_run
 from reports.capacity.system import FOREVER, Demand, Pool, System
@@ -57,7 +60,13 @@ class Calibration:
     system: System
     """As the lab ran: its limits, its one machine."""
     classes: dict[str, str]
-    """``primary`` and ``replica`` → instance class of the topology."""
+    """``primary`` and ``replica`` → instance class of the topology; ``standbys`` → how many."""
+    vcpu: dict[str, float]
+    """``primary`` and ``replica`` → vCPU of that class at full size."""
+    cache_hit: float
+    """Hits of the record's own cache: they are in the service times already. 0 where it has none."""
+    acu: Acu | None
+    """Least and largest capacity of a serverless primary."""
     rates: tuple[float, ...]
     """Offered rates of the steps that it is from."""
     most: float
@@ -76,7 +85,9 @@ def calibrate(record: RecordReader) -> Calibration:
     notes: list[str] = []
     used = databases(topology, endpoints)
     writer_x, reader_x = _rates(steps, True), _rates(steps, False)
-    primary, readers = _nodes(topology, bool(reader_x.any()))
+    nodes = database_nodes(topology)
+    primary = [primary_of(nodes).name]
+    readers = [node.name for node in readers_of(nodes)] if reader_x.any() else []
     cpu_write, _ = _slope(writer_x if readers else writer_x + reader_x, _cores(steps, primary))
     cpu_read, _ = _slope(reader_x, _cores(steps, readers)) if readers else (cpu_write, 0.0)
     own = dict.fromkeys((*primary, *readers))
@@ -110,7 +121,10 @@ def calibrate(record: RecordReader) -> Calibration:
     return Calibration(
         demands=demands,
         system=system,
-        classes=_classes(topology),
+        classes=_classes(nodes),
+        vcpu=_vcpu(nodes),
+        cache_hit=_hits(_quietest(steps)),
+        acu=primary_of(nodes).acu,
         rates=tuple(sorted({step.rate for step in steps if step.rate})),
         most=max(step.rate or 0.0 for step in measured),
         connect_s=_connect(record),
@@ -199,20 +213,25 @@ def _slope(x: np.ndarray[Any, Any], cores: np.ndarray[Any, Any]) -> tuple[float,
     return max(0.0, float((x * cores).sum() / (x * x).sum())), 0.0
 
 
-def _nodes(topology: dict[str, Any], reads: bool) -> tuple[list[str], list[str]]:
-    nodes = list((topology.get("postgres") or {}).get("nodes") or [])
-    primary = [str(n["name"]) for n in nodes if n.get("role") == "primary"]
-    readers = [str(n["name"]) for n in nodes if n.get("role") == "replica"]
-    if not primary:
-        raise RecordError("the record's topology.yaml names no primary")
-    return primary, readers if reads else []
+def _classes(nodes: Sequence[DatabaseNode]) -> dict[str, str]:
+    found = {"primary": primary_of(nodes).instance_class}
+    if readers := readers_of(nodes):
+        found["replica"] = readers[0].instance_class
+    return {**found, "standbys": str(sum(node.role == "standby" for node in nodes))}
 
 
-def _classes(topology: dict[str, Any]) -> dict[str, str]:
-    nodes = list((topology.get("postgres") or {}).get("nodes") or [])
-    found = {str(n["role"]): str(n["instance_class"]) for n in reversed(nodes)}
-    found["standbys"] = str(sum(1 for n in nodes if n.get("role") == "standby"))
+def _vcpu(nodes: Sequence[DatabaseNode]) -> dict[str, float]:
+    found = {"primary": size_of(primary_of(nodes)).vcpu}
+    if readers := readers_of(nodes):
+        found["replica"] = size_of(readers[0]).vcpu
     return found
+
+
+def _hits(steps: Sequence[Step]) -> float:
+    found = [(step.per_second("redis_hits"), step.per_second("redis_misses")) for step in steps]
+    hits = sum(h for h, _ in found if h is not None)
+    asked = hits + sum(m for _, m in found if m is not None)
+    return hits / asked if asked else 0.0
 
 
 DIRECT = Pool("session", 10_000, 10_000, direct=True)

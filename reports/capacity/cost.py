@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lab.experiment.slo import Objective
-from lab.topology.instances import INSTANCE_CLASSES, PRICE_DATED, PRICE_REGION, instance_class
+from lab.topology.instances import (
+    CUSTOM,
+    INSTANCE_CLASSES,
+    PRICE_DATED,
+    PRICE_REGION,
+    SERVERLESS,
+    instance_class,
+)
 from reports.capacity.answer import Point, at, ceiling
 from reports.capacity.system import Demand, System
 
@@ -20,6 +27,8 @@ POOLS = (1.0, 2.0, 4.0)
 
 def hourly(name: str) -> float | None:
     """Dollars an hour of one instance; None where the table has no price. UsageError: no such class."""
+    if name in (SERVERLESS, CUSTOM):
+        return None
     return instance_class(name).price
 
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from reports.analysis.resources import limit_of
 from reports.capacity.calibrate import beside
 from reports.capacity.constraint import Load
+from reports.capacity.nodes import database_nodes, primary_of, readers_of
 from reports.capacity.pools import databases, endpoints_of
 from reports.capacity.steps import Run, Step
 
@@ -28,9 +29,8 @@ def loads(run: Run) -> list[Load]:
 def load(run: Run, step: Step) -> Load:
     """The figures of one step."""
     head = step.record.manifest
-    nodes = list((run.topology.get("postgres") or {}).get("nodes") or [])
-    primary = next((str(n["name"]) for n in nodes if n.get("role") == "primary"), "")
-    readers = [str(n["name"]) for n in nodes if n.get("role") == "replica"]
+    nodes = database_nodes(run.topology)
+    primary, readers = primary_of(nodes).name, [node.name for node in readers_of(nodes)]
     client = str((run.topology.get("clients") or [{"name": "client"}])[0]["name"])
     workers = int((head.load or {}).get("workers") or 1)
     users = (head.load or {}).get("users") or run.topology.get("instances")

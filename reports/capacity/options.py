@@ -8,15 +8,15 @@ out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lab.errors import UsageError
 from lab.experiment.slo import Objective
-from lab.topology.instances import ACU_RANGE, ACU_VCPU, INSTANCE_CLASSES, instance_class
+from lab.topology.instances import ACU_PRICE, ACU_RANGE, ACU_VCPU, INSTANCE_CLASSES, instance_class
 from reports.capacity.answer import ceiling, knee
 from reports.capacity.calibrate import Calibration
-from reports.capacity.cost import monthly
+from reports.capacity.cost import HOURS, monthly
 from reports.capacity.growth import Growth, Reached, reached
 from reports.capacity.system import Demand
 from reports.capacity.whatif import Question, ask, on_paper
@@ -85,7 +85,8 @@ def _choices(base: Question) -> Iterator[tuple[str, str]]:
     for pool in base.system.pools:
         if not pool.direct:
             yield f"{pool.mode} pool twice as large", f"pool.{pool.mode}={2 * (pool.writer + pool.reader)}"
-    yield "cache in front of reads, 50 % hits", "cache.hit=0.5"
+    more = (1 + base.cached) / 2
+    yield f"cache in front of reads, {more:.0%} hits", f"cache.hit={more:.2f}"
     yield "twice the instances", f"instances={2 * base.system.instances}"
 
 
@@ -120,6 +121,44 @@ def _lasts(option: Option) -> float:
     if option.reached is None:
         return 0.0
     return option.reached.earliest if option.reached.earliest is not None else math.inf
+
+
+@dataclass(frozen=True)
+class Units:
+    """Aurora capacity units at one moment."""
+
+    months: int
+    """From now."""
+    rate: float
+    each: tuple[tuple[str, int, float | None], ...]
+    """(what, how many instances, ACU of each; None: more than one instance can have)"""
+    cost: float | None
+    """Dollars a month where they are held all the time."""
+
+
+def units(
+    calibration: Calibration, growth: Growth, months: Sequence[int] = (0, 6, 12, 24, 36)
+) -> list[Units]:
+    """What a serverless topology needs as the load grows: its writer, and each of its readers."""
+    readers = len(calibration.system.replicas)
+    parts = [("writer", 1, [d for d in calibration.demands if d.writes or not readers])]
+    if readers:
+        parts.append(("reader", readers, [d for d in calibration.demands if not d.writes]))
+    found = []
+    for month in months:
+        rate = growth.middle[month]
+        each: list[tuple[str, int, float | None]] = []
+        for name, count, mine in parts:
+            share = sum(d.share for d in mine) / sum(d.share for d in calibration.demands)
+            try:
+                each.append((name, count, acu(tuple(mine), rate * share / count) if mine else ACU_RANGE[0]))
+            except UsageError:
+                each.append((name, count, None))
+        held = [None if needed is None else count * needed for _, count, needed in each]
+        known = [one for one in held if one is not None]
+        cost = HOURS * ACU_PRICE * sum(known) if len(known) == len(held) else None
+        found.append(Units(month, rate, tuple(each), cost))
+    return found
 
 
 def acu(demands: tuple[Demand, ...], rate: float) -> float:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab.errors import UsageError
 from lab.record.reader import RecordReader
-from lab.topology.instances import SERVERLESS
+from lab.topology.instances import ACU_PRICE
 from reports.analysis.little import LEAST
 from reports.analysis.little import law as hold
 from reports.analysis.model import Little
@@ -16,7 +15,7 @@ from reports.capacity.calibrate import Calibration
 from reports.capacity.constraint import Constraint, Load
 from reports.capacity.cost import dated
 from reports.capacity.growth import Growth, Reached, headroom, month_of
-from reports.capacity.options import Option, acu, recommended
+from reports.capacity.options import Option, recommended, units
 from reports.capacity.scalability import Fit
 from reports.capacity.steps import Run, Step
 from reports.capacity.validate import FIGURES, Validation
@@ -220,8 +219,6 @@ def options(
         f"Costs are instances alone, primary, standbys and replicas, on demand, 730 h a month: {dated()}. "
         "Pool and instances of the application cost nothing here, a cache its own instance.",
     ]
-    if SERVERLESS in calibration.classes.values():
-        text.append(_units(calibration, carried.low))
     head = ("option", "knee", "carries /s", "runs out", "$ a month", "--what-if")
     return Section(
         "options",
@@ -238,15 +235,37 @@ def _between(growth: Growth | None, when: Reached | None) -> str:
     return f"{month_of(growth, when.earliest)} to {month_of(growth, when.latest)}"
 
 
-def _units(calibration: Calibration, rate: float) -> str:
-    try:
-        needed = acu(calibration.demands, rate)
-    except UsageError as error:
-        return f"{error}."
-    return (
-        f"Aurora capacity units for {number(rate)}/s: {number(needed)} (by CPU, 0.25 vCPU an ACU, planned at "
-        "70 % of it)."
+def capacity_units(calibration: Calibration | None, growth: Growth | None) -> Section | None:
+    """Of a serverless topology; None of any other, and without growth."""
+    if calibration is None or growth is None or calibration.acu is None:
+        return None
+    most = calibration.acu.maximum
+    rows, tones = [], []
+    for one in units(calibration, growth):
+        said = [
+            f"{count} × {number(needed) if needed else 'more than there is'}" for _, count, needed in one.each
+        ]
+        beyond = any(needed is None or needed > most for _, _, needed in one.each)
+        rows.append(
+            (
+                month_of(growth, float(one.months)), number(one.rate), *said,
+                "–" if one.cost is None else f"{one.cost:,.0f}",
+                f"beyond {number(most)}: scales no further" if beyond else "within the topology's range",
+            )
+        )  # fmt: skip
+        tones.append(("",) * (len(rows[-1]) - 1) + ("bad" if beyond else "good",))
+    who = [name for name, _, _ in units(calibration, growth, (0,))[0].each]
+    text = (
+        "By CPU: requests/s × CPU seconds a request, at 70 % of 0.25 vCPU an ACU, in steps of 0.5; memory and "
+        f"connections are not looked at. {number(calibration.acu.minimum)} to {number(most)} ACU are "
+        f"configured; the cost is that of holding them all month at {ACU_PRICE} $ an ACU-hour ({dated()}). "
+        "Extrapolated.",
     )
+    head = ("month", "requests/s", *(f"ACU of the {name}" for name in who), "$ a month", "")
+    return Section(
+        "units", "Aurora capacity units as the load grows", text, (),
+        (Table(head, tuple(rows), frozenset(range(1, len(head) - 1)), tones=tuple(tones)),),
+    )  # fmt: skip
 
 
 def model(validation: Validation | None, why: str, calibration: Calibration | None) -> Section:

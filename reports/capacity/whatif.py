@@ -36,6 +36,8 @@ class Question:
 
     system: System
     classes: dict[str, str]
+    cached: float = 0.0
+    """Share of hits of the cache that the record's topology has."""
     rate: float | None = None
     outage_s: float | None = None
     changed: tuple[str, ...] = ()
@@ -50,15 +52,15 @@ def on_paper(calibration: Calibration) -> Question:
         calibration.system,
         machine=FOREVER,
         machine_cpu=0.0,
-        primary=_cores(classes.get("primary"), calibration.system.primary),
-        replicas=tuple(_cores(classes.get("replica"), cores) for cores in calibration.system.replicas),
+        primary=calibration.vcpu["primary"],
+        replicas=(calibration.vcpu.get("replica", 0.0),) * len(calibration.system.replicas),
     )
-    return Question(system, classes)
+    return Question(system, classes, calibration.cache_hit)
 
 
 def as_measured(calibration: Calibration) -> Question:
     """The lab itself, its limits and its one machine."""
-    return Question(calibration.system, dict(calibration.classes))
+    return Question(calibration.system, dict(calibration.classes), calibration.cache_hit)
 
 
 def ask(base: Question, text: str, calibration: Calibration) -> Question:
@@ -99,8 +101,9 @@ def _within_bounds(question: Question, calibration: Calibration) -> Question:
         )
     if now.cache_hit > 0:
         far.append("a cache in front of reads")
-    if now.pool.mode != was.pool.mode:
-        far.append(f"{now.pool.mode} pooling ({was.pool.mode} measured)")
+    for before, after in zip(was.pools, now.pools, strict=True):
+        if after.mode != before.mode:
+            far.append(f"{after.mode} pooling ({before.mode} measured)")
     if now.machine == FOREVER and was.machine != FOREVER:
         far.append("every node on cores of its own")
     return replace(question, far=tuple(far))
@@ -187,7 +190,16 @@ def _replica_class(q: Question, value: str, word: str) -> Question:
 
 
 def _hit(q: Question, value: str, word: str) -> Question:
-    return replace(q, system=replace(q.system, cache_hit=_number(value, word, 0, 1)))
+    """A cache answers so many of the reads that may be cached, those that the record's own answered included."""
+    wanted = _number(value, word, 0, 1)
+    if wanted < q.cached:
+        raise UsageError(
+            f"what-if {word!r}: {q.cached:.0%} were hits already when it was measured, and what a miss costs "
+            "then is not known",
+            hint="Measure without the cache, or ask for more hits.",
+        )
+    more = (wanted - q.cached) / (1 - q.cached) if q.cached < 1 else 0.0
+    return replace(q, system=replace(q.system, cache_hit=more))
 
 
 def _rate(q: Question, value: str, word: str) -> Question:

@@ -62,6 +62,7 @@ def analyse(record: RecordReader) -> Outcome:
                 sections.law(law, unfitted),
                 sections.resources(rows, constraint),
                 sections.forecast(growth, when, carried, now),
+                sections.capacity_units(calibration, growth),
                 sections.options(choices, growth, calibration, carried),
                 sections.model(validation, unproven, calibration),
                 sections.scale(record, calibration),
