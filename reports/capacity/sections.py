@@ -256,8 +256,8 @@ def capacity_units(calibration: Calibration | None, growth: Growth | None) -> Se
         tones.append(("",) * (len(rows[-1]) - 1) + ("bad" if beyond else "good",))
     who = [name for name, _, _ in units(calibration, growth, (0,))[0].each]
     text = (
-        "By CPU: requests/s × CPU seconds a request, at 70 % of 0.25 vCPU an ACU, in steps of 0.5; memory and "
-        f"connections are not looked at. {number(calibration.acu.minimum)} to {number(most)} ACU are "
+        "By CPU: requests/s × CPU seconds a request, at 70 % of 0.25 vCPU an ACU, in steps of 0.5; memory "
+        f"and connections are not looked at. {number(calibration.acu.minimum)} to {number(most)} ACU are "
         f"configured; the cost is that of holding them all month at {ACU_PRICE} $ an ACU-hour ({dated()}). "
         "Extrapolated.",
     )

@@ -10,8 +10,8 @@ Clients and connections are asked for first come, first served. A *CPU* is share
 an operating system shares it: with n at work on c cores each gets min(1, c/n) of one (processor sharing), so
 that a short query is slowed by a long report, and does not wait for its end.
 
-- A *quota*, c cores of ⌈c⌉, lets work run at full speed and holds the node back afterwards: work goes on
-  after its demand, and takes its share of the node until demand · ⌈c⌉/c.
+- A *quota*, c cores of ⌈c⌉, makes work take demand · ⌈c⌉/c. It did so when the service time was measured:
+  that is not made longer by it, as far as it is long enough.
 - *Transaction* pooling holds a connection for the transaction, *statement* pooling for its statements,
   *session* pooling from a client's first request until its session ends (``Pool.session_length``; with the
   request, where that opens a session for itself).
@@ -257,17 +257,22 @@ def _run(
 
     def grant(i: int, now: float) -> None:
         granted[i] = now
-        if shared and own + cpu[i] > 0:
-            # What the machine takes is part of the service time: at most what that has beside the node's CPU.
-            lone = min(own + cpu[i], delay[i] + rest[i])
-            if delay[i] >= lone:
-                delay[i] -= lone
-            else:
-                rest[i] -= lone - delay[i]
-                delay[i] = 0.0
-            enter(last, i, now, lone, own + cpu[i])
+        # What a quota and the machine take of a lone request's time is part of its service time already.
+        spend(i, cpu[i] / cpus_of[node[i]].speed - cpu[i])
+        work = own + cpu[i]
+        if shared and work > 0:
+            occupied = work / cpus_of[last].speed
+            enter(last, i, now, spend(i, occupied), occupied)
         else:
             reach(i, now)
+
+    def spend(i: int, seconds: float) -> float:
+        """Take time from what follows the CPU's; how much there was."""
+        held_back = min(seconds, delay[i])
+        delay[i] -= held_back
+        after = min(seconds - held_back, rest[i])
+        rest[i] -= after
+        return held_back + after
 
     def reach(i: int, now: float) -> None:
         """It comes to its node."""
@@ -276,13 +281,13 @@ def _run(
         elif not cpu[i]:
             ran(i, now)
         else:
-            enter(node[i], i, now, cpu[i], cpu[i])
+            occupied = cpu[i] / cpus_of[node[i]].speed
+            enter(node[i], i, now, occupied, occupied)
 
-    def enter(number: int, i: int, now: float, lone: float, demand: float) -> None:
-        """It gets to a CPU, goes on after ``lone`` of it, and occupies it for ``demand`` of a full core."""
+    def enter(number: int, i: int, now: float, lone: float, occupied: float) -> None:
+        """It gets to a CPU, goes on after ``lone`` seconds of a server's time, and takes ``occupied``."""
         one = cpus_of[number]
         advance(one, now)
-        occupied = demand / one.speed
         if occupied > lone:
             heappush(one.work, (one.given + lone, -1 - i))
         heappush(one.work, (one.given + occupied, i if occupied <= lone else n + i))

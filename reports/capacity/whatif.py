@@ -190,7 +190,7 @@ def _replica_class(q: Question, value: str, word: str) -> Question:
 
 
 def _hit(q: Question, value: str, word: str) -> Question:
-    """A cache answers so many of the reads that may be cached, those that the record's own answered included."""
+    """A cache answers so many of the reads, those that the record's own cache answered included."""
     wanted = _number(value, word, 0, 1)
     if wanted < q.cached:
         raise UsageError(

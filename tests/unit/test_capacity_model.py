@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from lab.errors import RecordError, UsageError
+from lab.cli import run as lab_cli
+from lab.errors import Exit, RecordError, UsageError
 from lab.experiment.slo import parse_slo
 from lab.record.reader import RecordReader
 from reports.capacity.answer import at, ceiling, failover, knee
 from reports.capacity.calibrate import Calibration, calibrate
 from reports.capacity.constraint import binding
 from reports.capacity.cost import cheapest, configurations, monthly
+from reports.capacity.growth import stated
 from reports.capacity.loads import loads
-from reports.capacity.options import acu
+from reports.capacity.options import acu, options, units
+from reports.capacity.sections import capacity_units
 from reports.capacity.steps import Run, read_run
 from reports.capacity.system import FOREVER, Demand, Pool, System
 from reports.capacity.validate import validate
 from reports.capacity.whatif import as_measured, ask, on_paper
-from tests.unit.capacity_record import SLO, TRUTH, capacity_record, demands
+from tests.unit.capacity_record import SLO, TOPOLOGY, TRUTH, capacity_record, demands
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +170,26 @@ def test_what_cannot_be_asked_is_refused(calibration: Calibration, words: str, w
         ask(on_paper(calibration), words, calibration)
 
 
+def test_a_pool_is_changed_where_its_mode_is(calibration: Calibration) -> None:
+    base = on_paper(calibration)
+    several = dataclasses.replace(
+        base, system=dataclasses.replace(base.system, more=(Pool("session", 30, 20),))
+    )
+    measured = dataclasses.replace(calibration, system=several.system)
+    found = ask(several, "pool.session=100", measured).system
+
+    assert found.pool == base.system.pool
+    assert (found.more[0].mode, found.more[0].writer, found.more[0].reader) == ("session", 60, 40)
+
+
+def test_hits_that_were_measured_are_not_counted_twice(calibration: Calibration) -> None:
+    base = dataclasses.replace(on_paper(calibration), cached=0.8)
+
+    assert ask(base, "cache.hit=0.9", calibration).system.cache_hit == pytest.approx(0.5)
+    with pytest.raises(UsageError, match="80% were hits already"):
+        ask(base, "cache.hit=0.5", calibration)
+
+
 def test_the_knee_of_a_cpu_lies_below_its_ceiling() -> None:
     system = System(instances=500, pool=Pool(writer=500, reader=500), primary=2.0)
     top = ceiling(system, demand())
@@ -242,3 +267,98 @@ def test_capacity_units_follow_the_cpu() -> None:
     assert acu(demand(), 0.01) == 0.5
     with pytest.raises(UsageError, match="128 at most"):
         acu(demand(), 1e6)
+
+
+def test_a_serverless_topology_is_answered_in_capacity_units(tmp_path: Path) -> None:
+    path = capacity_record(tmp_path)
+    nodes = [
+        {"name": name, "role": role, "instance_class": "db.serverless", "acu": {"minimum": 1, "maximum": 16}}
+        for name, role in (("pg1", "primary"), ("pg3", "reader"), ("pg4", "reader"))
+    ]
+    (path / "topology.yaml").write_text(yaml.safe_dump({**TOPOLOGY, "postgres": {"nodes": nodes}}))
+    found = calibrate(RecordReader(path))
+    paper = on_paper(found)
+
+    assert paper.system.primary == 16 * 0.25
+    assert paper.system.replicas == (4.0, 4.0)
+    assert monthly(paper.classes, 2) is None
+    growth = stated(100.0, 0.10)
+    now, *later = units(found, growth)
+    assert [(name, count) for name, count, _ in now.each] == [("writer", 1), ("reader", 2)]
+    # 100/s, a fifth of them writes of 15 ms CPU: 0.3 cores, at 70 % of 0.25 a unit.
+    assert now.each[0][2] == pytest.approx(0.3 / 0.7 / 0.25, rel=0.3)
+    needed = [one.each[0][2] for one in (now, *later)]
+    assert needed == sorted(needed, key=lambda units: math.inf if units is None else units)
+    assert now.cost == pytest.approx(730 * 0.12 * sum(count * (each or 0) for _, count, each in now.each))
+    section = capacity_units(found, growth)
+    assert section is not None
+    assert "beyond 16" in section.tables[0].rows[-1][-1]
+    assert options(found, parse_slo(SLO), (300.0, 330.0), growth)[0].cost is None
+
+
+# --- the commands
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--from", "nowhere"], "nowhere"),
+        (["--what-if", "colour=red"], "expected one of"),
+        (["--slo", "p98<1ms"], "no term"),
+        (["--search", "5", "--what-if", "rate=5"], "has its rate already"),
+    ],
+)
+def test_simulate_refuses_bad_input(
+    path: Path, words: list[str], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = words if words[0] == "--from" else ["--from", str(path), *words]
+
+    assert lab_cli(["simulate", *start]) == Exit.USAGE
+    assert what in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_search_that_finds_nothing_says_so(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = lab_cli(["simulate", "--from", str(path), "--search", "300", "--slo", "p50<1us"])
+
+    assert code == Exit.NOT_MET
+    assert "No configuration of the price table holds p50<1us" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--growth", "-100%", "--now", "60"], "leaves nothing"),
+        (["--growth", "-101%", "--now", "60"], "leaves nothing"),
+        (["--growth", "4%"], "needs the rate that is carried now"),
+        (["--growth", "nothing.csv"], "cannot be read"),
+        (["--workload", "nonsense"], "no workload"),
+        (["--slo", "p99<0ms"], "nothing can meet"),
+        (["--topology", "no-such"], "no-such"),
+        (["--levels", "one,two"], "no list of concurrencies"),
+        (["--step", "soon"], "not a duration"),
+        (["--resume", "nowhere"], "nowhere"),
+    ],
+)
+def test_capacity_says_what_is_wrong_before_a_lab_comes_up(
+    words: list[str], what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a lab was brought up")
+
+    monkeypatch.setattr("lab.labs.Labs.get", never)
+
+    assert lab_cli(["capacity", *words]) == Exit.USAGE
+    assert what in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_history_with_gaps_or_one_row_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gaps = tmp_path / "gaps.csv"
+    gaps.write_text("date,requests_per_second\n2026-01-01,10\n2026-02-01,11\n2026-04-01,12\n")
+    single = tmp_path / "one.csv"
+    single.write_text("date,requests_per_second\n2026-01-01,10\n")
+
+    for path, what in ((gaps, "nothing for 2026-03"), (single, "a history of 1 month")):
+        assert lab_cli(["capacity", "--growth", str(path)]) == Exit.USAGE
+        assert what in " ".join(capsys.readouterr().err.split())
