@@ -17,7 +17,7 @@ from lab.deploy.endpoints import (
     application_endpoints,
     endpoints,
 )
-from lab.deploy.parameters import client_timeouts, split_limit
+from lab.deploy.parameters import client_timeouts, cluster_parameters, split_limit
 from lab.deploy.secret_names import application_role, document_roles
 from lab.driver import Lab, Node
 from lab.errors import LabError, UsageError
@@ -248,6 +248,8 @@ def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:
     prepared = pooler is None or pooler.max_prepared_statements > 0
     prepared = prepared if spec.prepare is None else spec.prepare
     room = spec.room or (split_limit(pooler.max_server_connections, pooler.writer_share)[0] if pooler else 50)
+    # Half of what the database allows: the lab's own sessions need some of it too.
+    room = min(room, max(1, int(cluster_parameters(topology)["max_connections"]) // 2))
     clock = known.get(f"{topology.observer.name}.clock")
     try:
         return LoadConfig(

@@ -12,7 +12,8 @@ bad one (where all were good, the greatest). Cause before effect: the first of t
 - *pool*: server connections in use at 70 % of the pool's limit, while clients wait for one (at least 20 % of
   the mean response of what goes there: a tail breaks long before a pool is always full), the database not at
   its limit.
-- *primary CPU*, *replica CPU*: 85 % of the node's limit, or held back by its quota for 5 % of the time.
+- *primary CPU*, *replica CPU*: 85 % of the node's limit, or held back by its quota for 5 % of the time
+  (30 %, where it used less than half of the limit that the record names).
 - *WAL*: as many wait for WAL to be written, flushed or confirmed.
 - *replica*: replay more than 5 s behind.
 - *cache*: fewer hits than half of those of the first step.
@@ -29,6 +30,8 @@ from dataclasses import dataclass, field
 
 CPU_FULL = 0.85
 THROTTLED = 0.05
+HELD_BACK = 0.30
+"""Share of the time held back that tells, whatever limit the record names (a fault may have set another)."""
 POOL_FULL = 0.70
 POOL_WAIT = 0.20
 WAITING = 0.30
@@ -191,7 +194,8 @@ def _waited(step: Load, pool: str) -> bool:
 def _cpu(used: float | None, throttled: float | None, who: str) -> str:
     if used is not None and used >= CPU_FULL:
         return f"{who} used {used:.0%} of its CPU limit"
-    if throttled is not None and throttled >= THROTTLED and (used or 0.0) >= CPU_FULL / 2:
+    busy = (used or 0.0) >= CPU_FULL / 2 or (throttled or 0.0) >= HELD_BACK
+    if throttled is not None and throttled >= THROTTLED and busy:
         return f"the CPU limit held {who} back for {throttled:.0%} of the time"
     return ""
 

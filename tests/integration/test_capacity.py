@@ -1,22 +1,28 @@
-"""A lab whose constraint is known by construction: the capacity run has to name it."""
+"""Labs whose constraint is known by construction: the capacity run has to name it, each time.
+
+What is served takes time and next to no CPU (``pg_sleep``), so that a busy machine is not what binds.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from lab.deploy.docker_driver import DockerLab
 from lab.deploy.down import down
 from lab.deploy.up import up
-from lab.experiment.capacity import CapacityPlan, run_capacity
+from lab.experiment.capacity import CapacityPlan, Depth, run_capacity
 from lab.record.reader import RecordReader
 from lab.topology.models import Topology
 from reports.capacity.constraint import binding
 from reports.capacity.loads import loads
-from reports.capacity.steps import read_run
+from reports.capacity.steps import Run, read_run
 from reports.pipeline import analyse_and_report
 from tests.integration.conftest import Silent
 
@@ -27,30 +33,97 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
+SLEEP = "SELECT pg_sleep({});"
 
-@pytest.fixture(scope="module")
-def pool_of_two(state_dir: Path, small: Topology) -> Iterator[DockerLab]:
-    assert state_dir
-    paper = small.model_dump(mode="json")
-    paper["name"] = "pool-of-two"
+
+def nothing(_: Any) -> None:
+    """As it is."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A lab with one narrow place."""
+
+    constraint: str
+    sql: str
+    """What a request is."""
+    rate: float
+    """Requests per second of the first step, which is good."""
+    slo: str = "p95<400ms, errors<1%, dropped<1%"
+    users: int = 40
+    paper: Callable[[dict[str, Any]], None] = nothing
+    """Changes the topology."""
+    touch: Callable[[DockerLab], object] = nothing
+    """Changes the running lab."""
+
+
+def pool_of_two(paper: dict[str, Any]) -> None:
     paper["poolers"][0]["max_server_connections"] = 2
-    name = f"it-{os.getpid()}-capacity"
-    try:
-        yield up(name, Topology.model_validate(paper), Silent()).lab
-    finally:
-        down(name)
 
 
-def test_a_pool_of_two_is_named(pool_of_two: DockerLab, tmp_path: Path) -> None:
+def few_connections(paper: dict[str, Any]) -> None:
+    paper["postgres"]["parameters"] = {**paper["postgres"].get("parameters", {}), "max_connections": "20"}
+
+
+BUILT = {
+    # One connection for writes, 50 ms each: 20 a second.
+    "pool-of-two": Built("pool", SLEEP.format(0.05), 10, paper=pool_of_two),
+    # Every request locks the same row for 25 ms: less than 40 a second.
+    "hot-row": Built(
+        "lock",
+        "BEGIN; UPDATE risk.risk_limit SET used = used + 1 WHERE limit_id = 1; SELECT pg_sleep(0.025); END;",
+        20,
+    ),
+    # 17 connections (3 are kept for superusers), 200 ms each: 85 a second at most.
+    "few-connections": Built("max_connections", SLEEP.format(0.2), 40, users=60, paper=few_connections),
+    # Some 20 ms of the primary's CPU a request, of 0.2: 10 a second.
+    "slow-primary": Built(
+        "primary CPU",
+        "SELECT sum(i) FROM generate_series(1, 100000) AS i;",
+        2,
+        "p50<400ms, errors<1%, dropped<1%",
+        touch=lambda lab: lab.nodes["pg1"].limit_cpu(0.2),
+    ),
+    "capped-generator": Built(
+        "generator", SLEEP.format(0.01), 100, touch=lambda lab: lab.nodes["client"].limit_cpu(0.1)
+    ),
+}
+
+
+def measured(name: str, small: Topology, folder: Path) -> Run:
+    """Bring the lab up, measure, take it down."""
+    built = BUILT[name]
+    workload = folder / "workload.yaml"
+    workload.write_text(yaml.safe_dump({"scripts": [{"name": "request", "sql": built.sql}]}))
+    paper = small.model_dump(mode="json")
+    paper |= {"name": name, "workload": str(workload)}
+    built.paper(paper)
     plan = CapacityPlan(
-        "risk-api", "p99<50ms, errors<1%", rate=100, users=40, step_s=5, repeats=1, precision=0.5, levels=()
+        "custom",
+        built.slo,
+        built.rate,
+        users=built.users,
+        depth=Depth(step_s=6, repeats=1, precision=0.7, levels=()),
     )
-    path = run_capacity(pool_of_two, plan, seed=1, runs=tmp_path)
-    run = read_run(RecordReader(path))
+    lab = f"it-{os.getpid()}-{name}"
+    try:
+        made = up(lab, Topology.model_validate(paper), Silent()).lab
+        built.touch(made)
+        return read_run(RecordReader(run_capacity(made, plan, seed=1, runs=folder)))
+    finally:
+        down(lab)
 
-    assert any(not step.good for step in run.open)
+
+@pytest.mark.parametrize("name", list(BUILT))
+def test_the_narrow_place_is_named(name: str, state_dir: Path, small: Topology, tmp_path: Path) -> None:
+    assert state_dir
+    run = measured(name, small, tmp_path)
     found = binding(loads(run))
-    assert "pool" in (found.name, *(text.partition(":")[0] for text in found.also)), found
-    # The rest of the report is made of the same record, and says the same.
-    report = analyse_and_report(path, quiet=True).paths["html"].read_text(encoding="utf-8")
+    shown = [(step.rate, step.why) for step in run.open], loads(run)
+
+    assert any(not step.good for step in run.open), shown
+    assert found.name == BUILT[name].constraint, (found, *shown)
+    assert found.lower_bound == (found.name == "generator")
+    # The report is made of the same record, and says the same.
+    report = analyse_and_report(run.record.path, quiet=True).paths["html"].read_text(encoding="utf-8")
     assert f"What ends it: {found.name}" in report

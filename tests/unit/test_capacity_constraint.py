@@ -26,6 +26,7 @@ FULL: dict[str, dict[str, float]] = {
     [
         ("primary CPU", {"primary_cpu": 0.97}, "97% of its CPU limit at 200/s"),
         ("primary CPU", {"primary_cpu": 0.6, "primary_throttled": 0.2}, "held the primary back for 20%"),
+        ("primary CPU", {"primary_cpu": 0.2, "primary_throttled": 0.5}, "held the primary back for 50%"),
         ("replica CPU", {"replica_cpu": 0.9}, "a replica used 90%"),
         ("pool", {"pools": {"writer": 1.0, "reader": 0.1}, "pool_wait": {"writer": 30.0},
                   "pool_response": {"writer": 50.0}}, "the pool (writer) was 100%"),
@@ -97,6 +98,10 @@ def test_locks_come_before_the_pool_that_they_fill() -> None:
 
 def test_a_busy_machine_is_not_blamed_for_a_node_at_its_own_limit() -> None:
     assert binding([CALM, replace(BAD, machine=1.0, replica_cpu=0.9)]).name == "replica CPU"
+
+
+def test_a_little_throttling_of_a_node_that_is_hardly_used_binds_nothing() -> None:
+    assert binding([CALM, replace(BAD, primary_cpu=0.2, primary_throttled=0.1)]).name == "unknown"
 
 
 def test_the_generator_is_blamed_before_anything_else() -> None:
