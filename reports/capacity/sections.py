@@ -33,6 +33,8 @@ class Carried:
     low: float
     high: float
     source: str
+    modelled: bool = False
+    """Whether it is the model's, and not the lab's."""
 
 
 def curve(run: Run, constraint: Constraint, validation: Validation | None) -> Section:

@@ -108,7 +108,12 @@ def _carried(run: Run, calibration: Calibration | None, validation: Validation |
         found, _ = model_knee(paper.system, calibration.demands, run.slo)
         if found:
             off = max(BOUND, abs(error))
-            return Carried(found * (1 - off), found * (1 + off), "the model, instance classes at full size")
+            return Carried(
+                found * (1 - off),
+                found * (1 + off),
+                "the model, instance classes at full size",
+                modelled=True,
+            )
     return Carried(
         good, bad if bad is not None else good, f"measured, at scale {number(run.record.manifest.scale)}"
     )
@@ -126,22 +131,12 @@ def _lead(
     if good is None or carried is None:
         return f"No rate that was offered kept {run.slo.text}: {_first_why(run)}."
     at_least = "at least " if constraint.lower_bound or bad is None else ""
-    said = f"It carries {at_least}{number(good)} requests/s within {run.slo.text}; what ends it: "
+    said = f"On this machine, at scale {number(run.record.manifest.scale)}, it carries {at_least}"
+    said += f"{number(good)} requests/s within {run.slo.text}; what ends it: "
     said += f"{constraint.name} ({constraint.evidence})."
     if growth is None or when is None:
         return said + " No growth was given, so that there is no forecast (--growth)."
-    if when.already:
-        said += (
-            f" The load now, {number(growth.now)}/s, is beyond {number(carried.low)}/s ({carried.source})."
-        )
-    elif when.earliest is None:
-        said += f" At {100 * growth.monthly:.1f} % a month that is not reached within ten years."
-    else:
-        said += (
-            f" From {number(growth.now)}/s now it runs out between {month_of(growth, when.earliest)} and "
-            f"{month_of(growth, when.latest)} ({carried.source}: {number(carried.low)} to "
-            f"{number(carried.high)}/s)."
-        )
+    said += f" {_until(growth, when, carried)}"
     best = recommended(list(choices))
     if best is not None:
         cost = f" for {best.cost:,.0f} $ a month in all" if best.cost is not None else ""
@@ -152,6 +147,21 @@ def _lead(
     return said + (
         f" Nothing has to be done within a year{cost}." if choices else " The model cannot rate options."
     )
+
+
+def _until(growth: Growth, when: Reached, carried: Carried) -> str:
+    """The second sentence: when the load reaches what is carried."""
+    range_ = f"{number(carried.low)} to {number(carried.high)}/s"
+    said = f"With the instance classes at full size the model expects {range_}: " if carried.modelled else ""
+    if when.already:
+        return (
+            f"{said}{number(growth.now)}/s now is more than {number(carried.low)}/s, so that it runs out now."
+        )
+    said += f"{number(growth.now)}/s now, growing by {100 * growth.monthly:.1f} % a month, "
+    if when.earliest is None:
+        return f"{said}does not reach that within ten years."
+    first, last = month_of(growth, when.earliest), month_of(growth, when.latest)
+    return f"{said}runs out {f'in {first}' if first == last else f'between {first} and {last}'}."
 
 
 def _first_why(run: Run) -> str:
