@@ -268,9 +268,9 @@ def _run(
 
     def spend(i: int, seconds: float) -> float:
         """Take time from what follows the CPU's; how much there was."""
-        held_back = min(seconds, delay[i])
+        held_back: float = min(seconds, delay[i])
         delay[i] -= held_back
-        after = min(seconds - held_back, rest[i])
+        after: float = min(seconds - held_back, rest[i])
         rest[i] -= after
         return held_back + after
 

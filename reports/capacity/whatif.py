@@ -101,9 +101,9 @@ def _within_bounds(question: Question, calibration: Calibration) -> Question:
         )
     if now.cache_hit > 0:
         far.append("a cache in front of reads")
-    for before, after in zip(was.pools, now.pools, strict=True):
-        if after.mode != before.mode:
-            far.append(f"{after.mode} pooling ({before.mode} measured)")
+    for old, new in zip(was.pools, now.pools, strict=True):
+        if new.mode != old.mode:
+            far.append(f"{new.mode} pooling ({old.mode} measured)")
     if now.machine == FOREVER and was.machine != FOREVER:
         far.append("every node on cores of its own")
     return replace(question, far=tuple(far))
