@@ -43,8 +43,9 @@ class Keys:
         self.gauges = gauges
         self.loading: Counter[str] = Counter()
         """Key → loads under way."""
-        self.filled: dict[str, int] = {}
-        """Key → moment (ns) at which this process put it there, until it is deleted."""
+        self.filled: dict[str, tuple[int, int]] = {}
+        """Key → moments (ns) at which this process loaded the value and at which the cache said that it has
+        it, until it is deleted."""
 
     def begin(self, key: str) -> None:
         """A client misses a key and loads it."""
@@ -53,8 +54,18 @@ class Keys:
         self.gauges.count("cache_loads")
         filled = self.filled.pop(key, None)
         # Gone by itself rather than deleted: at its age it can only have expired.
-        if filled is not None and monotonic_ns() - filled >= 0.9 * self.config.ttl_s * NS:
+        if filled is not None and monotonic_ns() - filled[1] >= 0.9 * self.config.ttl_s * NS:
             self.gauges.count("cache_expiries")
+
+    def served(self, key: str, loaded_at: int, asked_at: int) -> None:
+        """A value came from the cache. Its age there is known for what this process put there itself.
+
+        From the answer that it was stored to the question for it: what the network and a busy client take
+        is not the entry's age, and no scaled clock scales it.
+        """
+        filled = self.filled.get(key)
+        if filled is not None and filled[0] == loaded_at:
+            self.gauges.most("cache_oldest_hit_seconds", max(0, asked_at - filled[1]) / NS)
 
     def end(self, key: str) -> None:
         """It has the value, or failed."""
@@ -80,11 +91,11 @@ class Cache:
 
         Raises what ``load`` raises.
         """
+        asked_at = monotonic_ns()
         found = self._command("GET", "GET", key)
         if found is not None:
             loaded_at, value = json.loads(found)
-            age_s = (monotonic_ns() - loaded_at) / NS
-            self._keys.gauges.most("cache_oldest_hit_seconds", age_s)
+            self._keys.served(key, loaded_at, asked_at)
             return value
         if self._config.coalesce and not self._may_load(key):
             waited = self._await(key)
@@ -100,7 +111,7 @@ class Cache:
         finally:
             self._keys.end(key)
         if self._command("SET", "SET", key, text, "PX", round(self._config.ttl_s * 1000)) is not None:
-            self._keys.filled[key] = loaded_at
+            self._keys.filled[key] = loaded_at, monotonic_ns()
         return json.loads(text)[1]
 
     def _may_load(self, key: str) -> bool:

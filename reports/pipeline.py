@@ -52,11 +52,7 @@ def analyse_and_report(run: Path, *, quiet: bool = False) -> Report:
     """
     record = RecordReader(run)
     _say("reading and analysing the record", quiet)
-    analysis = analyse(record)
-    outcome = _outcome(record)
-    if outcome is not None:
-        analysis = analysis.model_copy(update={"findings": _merged(analysis.findings, outcome.findings)})
-    verdicts, elsewhere = judged(record, analysis)
+    analysis, outcome, verdicts, elsewhere = examine(record)
     _say("drawing", quiet)
     drawn = build.draw_all(build.scene(record, analysis, verdicts)) if outcome is None else []
     shown = Shown.of(outcome) if outcome is not None else None
@@ -79,6 +75,26 @@ def analyse_and_report(run: Path, *, quiet: bool = False) -> Report:
     paths["markdown"].write_text(summary(analysis, verdicts, outcome), encoding="utf-8")
     _step_summary(paths["markdown"].read_text(encoding="utf-8"))
     return Report(verdicts, paths, view.exit_code(verdicts))
+
+
+class Examined(NamedTuple):
+    """What a record holds, judged."""
+
+    analysis: Analysis
+    outcome: Outcome | None
+    """Of an experiment."""
+    verdicts: list[Verdict]
+    elsewhere: list[Verdict]
+    """*Not run*: the targets of the run's environment that other scenarios test."""
+
+
+def examine(record: RecordReader) -> Examined:
+    """Analyse a record and judge it. UsageError where a targets file is wrong."""
+    analysis = analyse(record)
+    outcome = _outcome(record)
+    if outcome is not None:
+        analysis = analysis.model_copy(update={"findings": _merged(analysis.findings, outcome.findings)})
+    return Examined(analysis, outcome, *judged(record, analysis))
 
 
 def _outcome(record: RecordReader) -> Outcome | None:

@@ -19,7 +19,7 @@ from reports import view
 from reports.analysis.model import PARTS, Analysis, Trial
 from reports.charts import build, style
 from reports.charts.build import Drawn, Picture
-from reports.experiments import Outcome
+from reports.experiments import Outcome, Section
 from reports.findings import Verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -41,6 +41,10 @@ class Shown:
         drawings = [drawing for section in outcome.sections for drawing in section.drawings]
         return cls(outcome, {drawing.id: build.picture(drawing) for drawing in drawings})
 
+    def of_section(self, section: Section) -> list[Picture]:
+        """Those of one section."""
+        return [self.pictures[drawing.id] for drawing in section.drawings]
+
 
 def render(
     record: RecordReader,
@@ -56,16 +60,6 @@ def render(
         elsewhere: promises that other scenarios test.
         shown: of an experiment: its outcome, which leads the page.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    root = record.path
-    environment.filters["fig"] = view.figure
-    environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     said, tone = view.answer(verdicts)
     head = analysis.manifest
     load = analysis.load
@@ -78,56 +72,96 @@ def render(
         if rows or total
     ]
     charts = {one.chart.id: one for one in drawn}
-    return environment.get_template("report.html.j2").render(
-        css=Markup(css()),
-        head=head,
-        title=_title(record),
-        answer=said,
-        tone=tone,
-        lead=shown.outcome.lead if shown else view.lead(analysis),
-        sections=shown.outcome.sections if shown else (),
-        pictures_of=lambda section: [shown.pictures[d.id] for d in section.drawings] if shown else [],
-        when=_when(head.started_wall),
-        length=_length(analysis.duration_s),
-        how=view.how(analysis),
-        reasons=_reasons(analysis),
-        verdicts=view.ordered(verdicts),
-        about=view.about,
-        quote=view.quote,
-        reason=view.reason,
-        shared=view.shared_asides(verdicts),
-        measured=view.measured,
-        trials_of=view.trials_of,
-        located=lambda name: _located(root, str(name)),
-        elsewhere=elsewhere,
-        headlines=shown.outcome.headlines if shown else view.headlines(analysis),
-        checked=view.checked(analysis),
-        marks=view.MARK,
-        tones=view.TONE,
-        figure=view.figure,
-        limit=view.limit,
-        num=view.number,
-        bytes=terminal.bytes_text,
-        seconds=lambda value: view.NONE if value is None else f"{value:.2f}",
-        outage=lambda o: f"{o.seconds:.2f} s" if o.seconds is not None else build.note(o),
-        part_of=_part,
-        part_names=PARTS,
-        trials=analysis.trials,
-        ledgers=[(str(t.trial), t.ledger) for t in analysis.trials]
-        + ([("all", analysis.ledger)] if len(analysis.trials) > 1 else []),
-        audits=[(trial.trial, node) for trial in analysis.trials for node in trial.ledger.nodes],
-        predicted=list((analysis.predicted or head.predicted).items()),
-        requests=requests,
-        errors=sorted(load.errors.items(), key=lambda item: -item[1]),
-        pools=analysis.pools,
-        usage=analysis.usage,
-        statements=list(analysis.statements.items()),
-        findings=analysis.findings,
-        charts=charts,
-        more_charts=[id for id in charts if id not in PLACED],
-        setup=setup(record, analysis),
-        files=_files(root),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            **words(record, analysis, verdicts, shown),
+            css=Markup(css()),
+            title=title(record),
+            answer=said,
+            tone=tone,
+            lead=shown.outcome.lead if shown else view.lead(analysis),
+            when=when(head.started_wall),
+            length=_length(analysis.duration_s),
+            reasons=_reasons(analysis),
+            elsewhere=elsewhere,
+            checked=view.checked(analysis),
+            num=view.number,
+            bytes=terminal.bytes_text,
+            seconds=lambda value: view.NONE if value is None else f"{value:.2f}",
+            outage=lambda o: f"{o.seconds:.2f} s" if o.seconds is not None else build.note(o),
+            part_of=_part,
+            part_names=PARTS,
+            trials=analysis.trials,
+            ledgers=[(str(t.trial), t.ledger) for t in analysis.trials]
+            + ([("all", analysis.ledger)] if len(analysis.trials) > 1 else []),
+            audits=[(trial.trial, node) for trial in analysis.trials for node in trial.ledger.nodes],
+            predicted=list((analysis.predicted or head.predicted).items()),
+            requests=requests,
+            errors=sorted(load.errors.items(), key=lambda item: -item[1]),
+            pools=analysis.pools,
+            usage=analysis.usage,
+            statements=list(analysis.statements.items()),
+            findings=analysis.findings,
+            charts=charts,
+            more_charts=[id for id in charts if id not in PLACED],
+            setup=setup(record, analysis),
+            files=_files(record.path),
+        )
     )
+
+
+def environment() -> jinja2.Environment:
+    """Where the pages' templates are found. What is put into them is escaped."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["fig"] = view.figure
+    found.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
+    return found
+
+
+def words(
+    record: RecordReader,
+    analysis: Analysis,
+    verdicts: Sequence[Verdict],
+    shown: Shown | None,
+    *,
+    base: str = "../",
+    prefix: str = "",
+) -> dict[str, Any]:
+    """What the templates of verdicts, headlines and an experiment's sections take of one run.
+
+    Args:
+        base: leads from the page to the run's folder.
+        prefix: of the sections' ids, where a page holds several runs.
+    """
+    return {
+        "base": base,
+        "prefix": prefix,
+        "head": analysis.manifest,
+        "verdicts": view.ordered(verdicts),
+        "shared": view.shared_asides(verdicts),
+        "how": view.how(analysis),
+        "about": view.about,
+        "quote": view.quote,
+        "reason": view.reason,
+        "measured": view.measured,
+        "trials_of": view.trials_of,
+        "marks": view.MARK,
+        "tones": view.TONE,
+        "figure": view.figure,
+        "limit": view.limit,
+        "located": lambda name: _located(record.path, str(name)),
+        "headlines": shown.outcome.headlines if shown else view.headlines(analysis),
+        "sections": shown.outcome.sections if shown else (),
+        "pictures_of": shown.of_section if shown else lambda _: [],
+    }
 
 
 def css() -> str:
@@ -138,7 +172,8 @@ def css() -> str:
     return text.replace("@@LIGHT@@", light).replace("@@DARK@@", dark)
 
 
-def _title(record: RecordReader) -> str:
+def title(record: RecordReader) -> str:
+    """The run's scenario and topology in words."""
     topology, scenario = _yaml(record, "topology.yaml"), _yaml(record, "scenario.yaml")
     said = [str(part) for part in (scenario.get("title"), topology.get("title")) if part]
     return " · ".join(said) or record.manifest.run
@@ -153,7 +188,8 @@ def _yaml(record: RecordReader, name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _when(wall: str) -> str:
+def when(wall: str) -> str:
+    """A moment of the wall clock for a reader."""
     try:
         return dt.datetime.fromisoformat(wall).astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     except ValueError:

@@ -28,12 +28,17 @@ def register(app: typer.Typer) -> None:
             list[int] | None, typer.Option("--clients", min=1, help="Clients at once; give it several times.")
         ] = None,
         repeats: Annotated[int, typer.Option(min=1, help="How often; intervals take 6.")] = 6,
-        seconds: Annotated[float, typer.Option(min=1, help="Length of a cell.")] = 4.0,
+        seconds: Annotated[float, typer.Option(min=1, help="Length of a cell.")] = 2.5,
         groups: Annotated[
             list[str] | None,
             typer.Option(
-                "--group", help="statement, prepared, authentication, transaction, memory, timeouts."
+                "--group",
+                help="statement, single, prepared, authentication, transaction, control, memory, timeouts; "
+                "give it several times.",
             ),
+        ] = None,
+        minutes: Annotated[
+            float | None, typer.Option("--minutes", min=0.1, help="Begin no further repeat after so long.")
         ] = None,
         seed: Seed = None,
         runs: Runs = Path("runs"),
@@ -41,8 +46,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """What pooling is worth: the same transactions direct and through every pool mode.
 
-        Connections for each transaction and lasting ones, statements prepared or not, 20 and 100 clients,
-        SCRAM and md5, in cells that take turns; memory of idle connections; the pooler's timeouts.
+        Connections for each transaction and lasting ones, statements prepared or not, 1, 20 and 100 clients,
+        SCRAM and md5, in cells that take turns; memory of idle connections; the pooler's timeouts; and a
+        pooler that keeps no connection, whose efficiency has to come out low. About 15 minutes.
 
         Exit code: as `lab run`.
         """
@@ -56,6 +62,7 @@ def register(app: typer.Typer) -> None:
             repeats=repeats,
             seconds=seconds,
             groups=tuple(groups or GROUPS),
+            minutes=minutes,
             seed=_seed(seed),
             runs_dir=runs,
             command=_command(),
@@ -138,6 +145,32 @@ def register(app: typer.Typer) -> None:
         if not as_json:
             print_advice(path)
         raise typer.Exit(report_run(path, as_json))
+
+    @app.command("pool-report")
+    def pool_report(
+        topology: Annotated[
+            str | None, typer.Option("--topology", help="By default that of the newest record.")
+        ] = None,
+        runs: Runs = Path("runs"),
+        out: Annotated[
+            Path | None, typer.Option("--out", metavar="FILE", help="By default pooling.html in that folder.")
+        ] = None,
+        show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    ) -> None:
+        """One page to decide from: which mode, how large, what breaks; from the newest records.
+
+        It joins `lab pooling`, `lab pool-size`, `lab pool-compat` and `lab latency` of one topology. No lab
+        is needed. Exit code: 0, 3 no record, 4 it could not be written.
+        """
+        import webbrowser
+
+        from lab import terminal
+        from reports.pools import write
+
+        page = write(runs, topology, out)
+        terminal.out().print(str(page), soft_wrap=True, markup=False)
+        if show:
+            webbrowser.open(page.resolve().as_uri())
 
 
 def _seed(given: int | None) -> int:

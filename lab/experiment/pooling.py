@@ -8,6 +8,7 @@ the database: the paths differ by the pooler alone.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,9 +29,22 @@ NAME = "pooling"
 DIRECT = "direct"
 ONE_STATEMENT, TRANSACTION = "limit-check", "trade-booking"
 STORED = "stored secrets"
-GROUPS = ("statement", "prepared", "authentication", "transaction", "memory", "timeouts")
-CELL_OVERHEAD_S = 6.0
+GROUPS = (
+    "statement",
+    "single",
+    "prepared",
+    "authentication",
+    "transaction",
+    "control",
+    "memory",
+    "timeouts",
+)
+SECONDS = 2.5
+"""Length of a cell: with all groups, 20 and 100 clients and 6 repeats a run takes a quarter of an hour."""
+CELL_OVERHEAD_S = 2.0
 """What a cell takes besides its load: to start it, to fetch its requests."""
+CONTROL_RATE, CONTROL_S = 5.0, 24.0
+"""So slow that server connections which live for a second are often new; and enough for 100 assignments."""
 CONSOLE_PORT = 6432
 IDLE_CLIENTS = 50
 
@@ -65,7 +79,11 @@ AUTHENTICATIONS: dict[str, tuple[str, Userlist]] = {
 
 
 def design(topology: Topology, clients: Sequence[int], groups: Sequence[str]) -> list[Variant]:
-    """Every kind of cell. The first number of clients is that of the smaller groups."""
+    """Every kind of cell. The first number of clients is that of the smaller groups.
+
+    A single client is there because many, on one machine, wait for each other's CPU time: its cells show what
+    a connection costs where nobody competes.
+    """
     modes = [pooler.mode for pooler in topology.poolers]
     few = clients[0]
     both: tuple[Connections, ...] = ("per-request", "lasting")
@@ -75,16 +93,22 @@ def design(topology: Topology, clients: Sequence[int], groups: Sequence[str]) ->
         for path in (DIRECT, *modes)
         for connections in both
     ]
+    found += [
+        Variant("single", path, connections, 1)
+        for path in (DIRECT, *modes)
+        for connections in both
+        if path in (DIRECT, "transaction") and 1 not in clients
+    ]
     found += [Variant("prepared", path, "lasting", few, prepared=False) for path in (DIRECT, *modes)]
     found += [
-        Variant("authentication", "transaction", "per-request", few, authentication=kind)
+        Variant("authentication", "transaction", "per-request", count, authentication=kind)
+        for count in sorted({1, few})
         for kind in AUTHENTICATIONS
         if "transaction" in modes
     ]
     found += [
-        Variant("transaction", path, connections, few, workload=TRANSACTION)
+        Variant("transaction", path, "lasting", few, workload=TRANSACTION)
         for path in (DIRECT, *(mode for mode in modes if mode != "statement"))
-        for connections in both
     ]
     return [one for one in found if one.group in groups]
 
@@ -99,14 +123,19 @@ def run_pooling(
     *,
     clients: Sequence[int] = (20, 100),
     repeats: int = 6,
-    seconds: float = 4.0,
+    seconds: float = SECONDS,
     groups: Sequence[str] = GROUPS,
+    minutes: float | None = None,
     seed: int,
     runs_dir: Path = Path("runs"),
     command: str = "",
     progress: Progress | None = None,
 ) -> Path:
     """Run the experiment; the path of its record.
+
+    Args:
+        seconds: length of a cell.
+        minutes: once so much time has passed no further repeat begins; None: all of them.
 
     Raises:
         UsageError: the lab has no pooler or no such group.
@@ -124,7 +153,7 @@ def run_pooling(
         )
     variants = design(topology, clients, groups)
     told = progress or Progress()
-    cells = estimate_s(variants, repeats, seconds)
+    cells = estimate_s(variants, repeats, seconds) + 2 * CONTROL_S * ("control" in groups)
     told.say(f"{len(variants)} kinds of cells × {repeats} repeats; about {cells / 60:.0f} min")
     with (
         experiment(
@@ -142,12 +171,20 @@ def run_pooling(
     ):
         further = _further(run, stack, variants, 3 * cells + 300)
         _ceiling(run, seconds)
+        began = time.monotonic()
         for repeat in range(1, repeats + 1):
+            if minutes is not None and time.monotonic() > began + 60 * minutes:
+                told.say(f"{minutes:g} min have passed: {repeat - 1} of {repeats} repeats", "yellow")
+                run.record.note(f"{repeat - 1} of {repeats} repeats fitted into {minutes:g} min")
+                break
             order = list(variants)
             run.rng.shuffle(order)
             for variant in order:
                 _measure(run, variant, repeat, seconds, further)
         node = _pooler(topology, "transaction").name
+        if "control" in groups:
+            for lifetime in (None, 1):
+                _control(run, lifetime)
         if "memory" in groups:
             idle_memory(run, node, _primary(run), IDLE_CLIENTS, 1)
         if "timeouts" in groups:
@@ -196,6 +233,24 @@ def _measure(
             )
             return
         _through(run, cell, variant, pooler, further.get(variant.authentication), seconds)
+
+
+def _control(run: Experiment, lifetime: int | None) -> None:
+    """Clients that come and go slowly, through a pooler as the lab's, or one that keeps no connection."""
+    pooler = _pooler(run.lab.topology, "transaction")
+    values = {} if lifetime is None else {"server_lifetime": str(lifetime)}
+    name = "as designed" if lifetime is None else f"server_lifetime={lifetime}"
+    variant = Variant("control", pooler.mode, "per-request", 20)
+    with (
+        bouncer(run, pooler.name, "control", Settings(pooler.mode, values=values), CONTROL_S + 120) as other,
+        run.cell(f"control/{name}", node=pooler.name, server_lifetime=lifetime, rate=CONTROL_RATE) as cell,
+    ):
+        spec = _spec(run, variant, CONTROL_S)
+        before, logged = stats(run.lab, pooler.name, other.port), _new_connections(other)
+        run.load(cell, replace(spec, arrivals="constant", rate=CONTROL_RATE, port=other.port))
+        after = stats(run.lab, pooler.name, other.port)
+        cell.result["pooler"] = {key: after[key] - before.get(key, 0) for key in after}
+        cell.result["new_connections"] = _new_connections(other) - logged
 
 
 def _through(

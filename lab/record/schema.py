@@ -235,7 +235,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "1",
         "most loads of one key at one time so far; label: worker",
     ),
-    "cache_oldest_hit_seconds": ("s", "greatest age of a value served from the cache so far; label: worker"),
+    "cache_oldest_hit_seconds": (
+        "s",
+        "greatest time from storing an entry (answered) to asking for it and getting it; label: worker",
+    ),
     "machine_cpu_seconds": ("s", "CPU time of everything on the host of the observer, cumulative"),
     "machine_cores": ("1", "cores of that host"),
     "collector_cpu_seconds": ("s", "CPU time of the lab's collectors on the node, cumulative"),

@@ -2,9 +2,10 @@
 
 - ``cache.hit_ratio``: hits ÷ look-ups of cached values in the steady state, percent, as the clients counted
   them (sessions are not among them). The server's own counters of hits and misses stand beside it.
-- ``cache.ttl``: the greatest age at which a value was served from the cache, times the load's clock factor,
-  in seconds of the document's time. It needs entries that ran out in this run: a run shorter than the TTL
-  shows nothing.
+- ``cache.ttl``: the greatest age at which an entry was served from the cache, times the load's clock factor,
+  in seconds of the document's time: from the answer that it was stored to the question for it, less Redis's
+  resolution of 1 ms, neither of which a clock scales. It needs entries that ran out in this run: a run
+  shorter than the TTL shows nothing.
 - ``cache.stampede``: the greatest number of clients that loaded the same missing entry at one time.
 """
 
@@ -21,6 +22,8 @@ HIT_RATIO, TTL, STAMPEDE = "cache.hit_ratio", "cache.ttl", "cache.stampede"
 UNITS = {HIT_RATIO: "%", TTL: "s", STAMPEDE: "1"}
 LEAST = 100
 """Look-ups that a ratio needs."""
+RESOLUTION_S = 0.001
+"""Redis keeps moments of expiry in whole milliseconds, rounded to the entry's advantage."""
 EVIDENCE = ("requests.parquet", "metrics.parquet")
 
 
@@ -72,7 +75,7 @@ def _ttl(metrics: Metrics, clock: float, ttl_s: float) -> Finding:
     detail = {"clock": clock, "ttl_s": ttl_s, "expiries": expired, "oldest_s": max(ages, default=None)}
     if not ages:
         return nothing(TTL, "s", "not run", "nothing was served from the cache", **detail)
-    oldest = max(ages) * clock
+    oldest = max(max(ages) - RESOLUTION_S, 0.0) * clock
     # Too old is too old, whether or not entries were seen to run out.
     if not expired and oldest <= ttl_s * clock:
         why = f"no entry ran out in this run (the TTL is {ttl_s:g} s{scaled})"

@@ -23,7 +23,7 @@ PATHS = {"direct": style.GREY, "transaction": style.BLUE, "session": style.GREEN
 NODES = {"client": style.GREY, "pooler": style.BLUE, "router": style.SKY, "database": style.RED}
 
 
-def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+def panels_beside(count: int, height: float) -> tuple[Figure, list[Axes]]:
     """Panels beside each other."""
     figure = Figure(figsize=(style.WIDTH, height), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False)
@@ -59,7 +59,7 @@ def overhead_chart(over: Sequence[Overhead]) -> tuple[Drawing, ...]:
     if not counts:
         return ()
     rows = max(sum(one.clients == count for one in over) for count in counts)
-    figure, axes = _panels(len(counts), 0.42 * rows + 1.0)
+    figure, axes = panels_beside(len(counts), 0.42 * rows + 1.0)
     for axis, count in zip(axes, counts, strict=True):
         mine = [one for one in over if one.clients == count]
         _bars(
@@ -101,7 +101,7 @@ def cpu_chart(groups: Sequence[Group]) -> tuple[Drawing, ...]:
     chosen = [g for g in groups if any(c.cpu_ms for c in g.valid.values())]
     if not chosen:
         return ()
-    figure, (axis,) = _panels(1, 0.38 * len(chosen) + 1.1)
+    figure, (axis,) = panels_beside(1, 0.38 * len(chosen) + 1.1)
     left = np.zeros(len(chosen))
     at = -np.arange(len(chosen))
     for node, colour in NODES.items():
@@ -146,7 +146,7 @@ def mode_chart(groups: Sequence[Group]) -> tuple[Drawing, ...]:
         ("mean wait, ms", lambda c: c.wait_ms),
         ("clients a connection", lambda c: c.multiplexing),
     )
-    figure, axes = _panels(4, 0.34 * len(base) + 1.0)
+    figure, axes = panels_beside(4, 0.34 * len(base) + 1.0)
     for index, (axis, (title, pick)) in enumerate(zip(axes, panels, strict=True)):
         sides = [[v for c in g.valid.values() if (v := pick(c)) is not None] for g in base]
         _bars(axis, labels if not index else [""] * len(base), sides, [PATHS[g.path] for g in base])

@@ -78,7 +78,8 @@ def cells(record: RecordReader) -> list[Cell]:
                 given["size"], given["rate"], row["repeat"], given, tail, name,
                 float(1 - (mine & ok).sum() / mine.sum()) if mine.any() else 1.0,
                 grown["total_wait_time"] / 1e3 / assigned if assigned else None,
-                grown["total_xact_time"] / 1e4 / (seconds * given["size"]) if grown and seconds else None,
+                max(grown["total_xact_time"] - grown["total_wait_time"], 0) / 1e4 / (seconds * given["size"])
+                if grown and seconds else None,
                 f"the generator lagged by {lag:.0f} ms" if lag is not None and lag > LAG_MS else "",
             )
         )  # fmt: skip

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from lab.ceiling import measure
 from lab.deploy.docker_driver import DockerLab
 from lab.load import LoadSpec
@@ -57,3 +59,21 @@ def test_the_mixed_load_goes_where_it_belongs(lab_risk_prod: DockerLab, tmp_path
     document = (analyse_and_report(done.path, quiet=True).paths["html"]).read_text(encoding="utf-8")
     assert "Where statements ran" in document
     assert RecordReader(done.path).manifest.load["cache_ttl_s"] == 300  # type: ignore[index]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("coalesce", [False, True])
+def test_entries_run_out_on_a_scaled_clock(
+    lab_risk_prod: DockerLab, tmp_path: Path, *, coalesce: bool
+) -> None:
+    asked = ["settle=15", f"load.coalesce={str(coalesce).lower()}"]
+    done = run_scenario(lab_risk_prod, load_scenario("cache-stampede", asked), seed=6, runs_dir=tmp_path)
+    told = {finding.metric: finding for finding in analyse(done.path).findings}
+    ttl = told["cache.ttl"]
+    # 5 s for the document's 300 s; some entry is asked for shortly before it runs out.
+    assert ttl.detail["expiries"] > 50
+    assert ttl.value is not None
+    assert 240 < ttl.value <= 300, ttl
+    stampede = told["cache.stampede"]
+    assert stampede.value is not None
+    assert stampede.value == 1 or not coalesce, stampede

@@ -238,10 +238,29 @@ def ttl(clock: float = 60.0, **values: list[float]) -> Any:
     return cache._ttl(Sampled(**values), clock, 300 / clock)  # type: ignore[arg-type]
 
 
+def test_the_age_of_an_entry_is_its_time_in_the_cache(tmp_path: Path) -> None:
+    from loadtests.cache import Keys
+
+    node = CacheNode("redis1.redis", "127.0.0.1", 1)
+    gauges = Gauges(str(tmp_path / "metrics.load-0.jsonl"), "client", 0)
+    keys = Keys(CacheConfig((node,), (), "cache", "password", ttl_s=5.0), gauges)
+    # Loaded at 2 s, stored at 4 s, asked for at 8 s: the value is 6 s old, its entry 4 s.
+    keys.filled["k"] = 2 * NS, 4 * NS
+    keys.served("k", 2 * NS, 8 * NS)
+    assert gauges.values["cache_oldest_hit_seconds"] == 4
+    # Of what another process put there nobody knows when it was stored.
+    keys.served("k", 3 * NS, 60 * NS)
+    keys.served("other", 2 * NS, 60 * NS)
+    assert gauges.values["cache_oldest_hit_seconds"] == 4
+    # A cache that goes on serving what has run out is found out.
+    keys.served("k", 2 * NS, 14 * NS)
+    assert gauges.values["cache_oldest_hit_seconds"] == 10
+
+
 def test_the_ttl_is_told_in_the_documents_time_and_only_where_entries_ran_out() -> None:
-    assert ttl(cache_oldest_hit_seconds=[1.0, 4.9], cache_expiries=[3]).value == pytest.approx(294)
+    assert ttl(cache_oldest_hit_seconds=[1.0, 4.9], cache_expiries=[3]).value == pytest.approx(293.94)
     assert ttl(cache_oldest_hit_seconds=[1.0, 4.9]).status == "inconclusive"
-    assert ttl(cache_oldest_hit_seconds=[6.0]).value == pytest.approx(360)
+    assert ttl(cache_oldest_hit_seconds=[6.0]).value == pytest.approx(359.94)
     assert ttl().status == "not run"
 
 

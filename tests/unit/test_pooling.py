@@ -22,7 +22,8 @@ from lab.topology.loader import load_topology
 from reports.analysis.little import residence
 from reports.analysis.pool_cells import cells
 from reports.experiments import pool_compat, pool_size
-from reports.experiments.pooling import EXPERIMENT, analyse, grouped, overheads
+from reports.experiments._pooling_groups import grouped, overheads
+from reports.experiments.pooling import EXPERIMENT, analyse
 from tests.fake_lab import FakeLab
 
 INI = """;; Pooler
