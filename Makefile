@@ -15,6 +15,7 @@ VENV := .venv
 LAB := $(VENV)/bin/lab
 UNIT_TESTS := $(VENV)/bin/python -m pytest tests/unit -n auto
 NAMED := $(if $(NAME),--name $(NAME))
+UP_UNLESS_UP = $(LAB) status --name $(or $(NAME),$(TOPOLOGY)) >/dev/null 2>&1 || $(LAB) up $(TOPOLOGY) $(NAMED)
 
 .PHONY: help
 help: ## Show this list
@@ -70,7 +71,8 @@ chaos: venv ## Run a scenario against a lab and judge it
 	@$(LAB) run $(SCENARIO) --topology $(TOPOLOGY) $(NAMED) --trials $(TRIALS) $(ARGS)
 
 .PHONY: latency
-latency: venv ## The mixed load at a stated rate: latency, pools, CPU, cache, alarms (ARGS="--rate 80 --duration 60s")
+latency: setup ## The mixed load at a stated rate: latency, pools, CPU, cache, alarms (ARGS="--rate 80 --duration 60s")
+	@$(UP_UNLESS_UP)
 	@$(LAB) latency --topology $(TOPOLOGY) $(NAMED) $(ARGS)
 
 .PHONY: capacity
@@ -78,12 +80,12 @@ capacity: setup ## How much a topology carries, what ends it, until when it last
 	@$(LAB) capacity --topology $(TOPOLOGY) $(NAMED) $(if $(GROWTH),--growth $(GROWTH)) $(if $(NOW),--now $(NOW)) $(ARGS)
 
 .PHONY: pooling
-pooling: setup ## What the pools are worth, what breaks in them, and how large they must be (about an hour)
-	@$(LAB) status --name $(or $(NAME),$(TOPOLOGY)) >/dev/null 2>&1 || $(LAB) up $(TOPOLOGY) $(NAMED)
+pooling: setup ## What the pools are worth, what breaks in them, how large they must be; one page (40 minutes)
+	@$(UP_UNLESS_UP)
 	@worst=0; for experiment in pooling pool-compat pool-size; do \
 	  code=0; $(LAB) $$experiment --topology $(TOPOLOGY) $(NAMED) $(ARGS) || code=$$?; \
 	  if (( code > 2 )); then exit $$code; fi; if (( code > worst )); then worst=$$code; fi; \
-	done; exit $$worst
+	done; $(LAB) pool-report --topology $(TOPOLOGY); exit $$worst
 
 .PHONY: report
 report: venv ## Analyse a run record again and write its report

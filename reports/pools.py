@@ -54,7 +54,7 @@ class Mode:
     rate: float | None
     """Transactions per second of lasting clients ÷ those without a pool, percent, paired by repeat."""
     sharing: float | None
-    """Clients a server connection, lasting clients."""
+    """Clients a server connection, with the most lasting clients that were tried."""
     features: Counter[str]
     """What was found of the session features → how many."""
     transactions: str
@@ -145,6 +145,8 @@ def _mode(
         None,
     )
     kept, direct = (lasting(groups, path, WORKLOAD, clients) for path in (name, DIRECT))
+    most = [g.clients for g in groups if g.path == name and g.connections == "lasting" and g.valid]
+    crowd = lasting(groups, name, WORKLOAD, max(most, default=clients))
     shares = (
         [100 * kept.valid[r].per_s / direct.valid[r].per_s for r in kept.valid if r in direct.valid]
         if kept and direct
@@ -156,7 +158,7 @@ def _mode(
         name,
         median(mine.reduction) if mine else None,
         median(shares) if shares else None,
-        kept.middle(lambda c: c.multiplexing) if kept else None,
+        crowd.middle(lambda c: c.multiplexing) if crowd else None,
         features,
         transaction.outcome if transaction else "",
     )
@@ -272,8 +274,8 @@ def picture(modes: Sequence[Mode]) -> Drawing:
         counts = [m.features[kind] for m in modes]
         axes[2].barh(at, counts, left=left, color=compat.COLOURS[kind], height=0.6, lw=0, label=kind)
         left = [a + b for a, b in zip(left, counts, strict=True)]
-    axes[2].set_title("session features")
-    style.key(axes[2])
+    axes[2].set_xlabel("session features")
+    style.key(axes[2], 2)
     for index, axis in enumerate(axes):
         axis.set_yticks(at, [m.name for m in modes] if not index else [""] * len(modes))
         axis.grid(visible=False, axis="y")
@@ -301,7 +303,7 @@ def _part(environment: Environment, record: RecordReader, one: Examined, page: P
         body = Markup(environment.get_template("pools_part.html.j2").render(**words))
     return {
         "name": name,
-        "title": report.title(record),
+        "title": report.title(record).partition(" · ")[0],
         "lead": one.outcome.lead if one.outcome else view.lead(one.analysis),
         "when": report.when(record.manifest.started_wall),
         "page": _relative(own if own.exists() else record.path, page),

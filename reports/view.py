@@ -41,8 +41,18 @@ METRICS = {
     "pool.efficiency": "transactions on a connection already open",
     "pool.utilisation": "share of the pool in use",
     "pool.wait": "wait for a server connection",
+    "pool.overhead_reduction": "what the pool saves of the cost of connecting",
+    "pool.efficiency_control": "the same of a pool that keeps no connection",
+    "pool.idle_timeout": "time until an idle server connection is closed",
+    "pool.query_wait": "time until a client in the queue is told",
+    "pool.counts": "transactions that clients and poolers count differently",
+    "pool.size": "smallest pool that holds the latency",
+    "pool.compat.leaks.session": "session features that leak in session pooling",
+    "pool.compat.leaks.transaction": "session features that leak in transaction pooling",
+    "pool.compat.leaks.statement": "session features that leak in statement pooling",
+    "prepared.saved": "time that preparing a statement saves",
     "query.mean": "mean response time",
-    "db.cpu": "CPU of the primary",
+    "db.cpu": "CPU of the busiest database",
     "tls.poolers": "client connections with TLS",
     "rpo.wal_bytes": "WAL that only the old primary had",
     "availability.write": "writes answered well, whole run",
@@ -296,6 +306,20 @@ def how(analysis: Analysis) -> str:
     return "; ".join(said)
 
 
+STEADY = (
+    "query.mean",
+    "pool.efficiency",
+    "pool.utilisation",
+    "db.cpu",
+    "reads.replica_share",
+    "cache.hit_ratio",
+    "cache.stampede",
+    "replicas.cancelled",
+    "replicas.lag",
+)
+"""Metrics that lead the report of a run without a fault."""
+
+
 def headlines(analysis: Analysis) -> list[Headline]:
     """The figures of the first screen: how long down, anything lost, what the load saw."""
     found = []
@@ -318,6 +342,19 @@ def headlines(analysis: Analysis) -> list[Headline]:
                 evidence=("requests.parquet",),
             )
         )
+    return found if analysis.trials else [*found, *_steady(analysis)]
+
+
+def _steady(analysis: Analysis) -> list[Headline]:
+    """What a run without a fault is about: pools, CPU, cache and replicas, as far as it told."""
+    found = []
+    for metric in STEADY:
+        finding = analysis.finding(metric)
+        if finding is not None and finding.value is not None:
+            label = METRICS[metric]
+            tone = "unsure" if finding.status else ""
+            value = figure(finding.value, finding.unit)
+            found.append(Headline(label[:1].upper() + label[1:], value, finding.why, tone, finding.evidence))
     return found
 
 

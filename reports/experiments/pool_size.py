@@ -145,7 +145,8 @@ def analyse(record: RecordReader) -> Outcome:
     )  # fmt: skip
     lead = f"{value} server connections: the smallest pool that {why}." if value else f"{why.capitalize()}."
     tiles = tuple(
-        Headline(f"at {rate:g} transactions/s", f"{size} connections" if size else "none of those tried",
+        Headline(f"at {rate:g} transactions/s",
+                 f"{size} connection{'s' if size > 1 else ''}" if size else "none of those tried",
                  f"smallest pool within {limit:g} ms", "good" if size else "bad")
         for rate, size in best.items()
     )  # fmt: skip
@@ -163,7 +164,7 @@ def _advice(given: dict[str, Any], size: int | None, left: int) -> Section:
     if rds is not None:
         rows.append((f"max_connections of {given['instance_class']} on RDS, by its formula", f"{rds:,}"))
     if size is not None:
-        rows.append(("settings", settings(given, size)))
+        rows += [tuple(line.split(" = ")) for line in settings(given, size).split("; ")]
         rows.append(("within the budget", "yes" if size <= left else f"no: {size} > {left}"))
     return Section("settings", "What to set", ("Σ pools ≤ max_connections − reserve.",), (),
                    (Table(("", "value"), tuple(rows)),), ("cells.parquet",))  # fmt: skip

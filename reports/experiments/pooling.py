@@ -42,7 +42,7 @@ def analyse(record: RecordReader) -> Outcome:
     groups = grouped(found)
     over = overheads(groups)
     findings = [
-        _reduction(judged(over)),
+        _reduction(over),
         *_efficiency(groups, record),
         *_connections(record, groups),
         _prepared(groups),
@@ -86,20 +86,22 @@ def _share(metric: str, values: Sequence[float], why: str, **detail: object) -> 
     )
 
 
-def _reduction(mine: Overhead | None) -> Finding:
-    why = f"transaction pool, {mine.clients if mine else 0} clients, SCRAM with stored secrets; median over "
-    found = _share("pool.overhead_reduction", mine.reduction if mine else (), f"{why}repeats, paired")
-    if mine is None or not mine.limited or found.status:
-        return found
-    said = (
-        f"at least {number(found.value)} %: the load's own process used more than 80 % of its core, so that "
-    )
-    return found.model_copy(
-        update={
-            "status": "inconclusive",
-            "why": f"{said}what clients waited for was partly themselves; {why}repeats",
-        }
-    )
+def _reduction(over: Sequence[Overhead]) -> Finding:
+    """With several clients; with one where the generator was what several of them waited for."""
+    several, alone = judged(over), judged(over, 1)
+    mine, said = several, ""
+    if several is not None and several.limited:
+        said = (
+            f"; with {several.clients} clients at least {number(median(several.reduction))} %: the load's "
+            "own process used more than 80 % of its core"
+        )
+        mine = alone if alone is not None and not alone.limited else several
+    count = f"{mine.clients} client{'s' if mine.clients > 1 else ''}" if mine else "no client"
+    why = f"transaction pool, {count}, SCRAM with stored secrets; median over repeats, paired{said}"
+    found = _share("pool.overhead_reduction", mine.reduction if mine else (), why)
+    if mine is not None and mine.limited and not found.status:
+        return found.model_copy(update={"status": "inconclusive", "why": why})
+    return found
 
 
 def _efficiency(groups: Sequence[Group], record: RecordReader) -> list[Finding]:

@@ -12,17 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import UsageError
+from lab.errors import RecordError, UsageError
 from lab.experiment import compat, compat_inside, pooling, sizing
 from lab.experiment.bouncer import Settings, rewritten
 from lab.record.reader import RecordReader
 from lab.record.schema import NS
 from lab.record.writer import RecordWriter
 from lab.topology.loader import load_topology
+from reports import pools
 from reports.analysis.little import residence
 from reports.analysis.pool_cells import cells
 from reports.experiments import pool_compat, pool_size
-from reports.experiments._pooling_groups import grouped, overheads
+from reports.experiments import pooling as pooling_report
+from reports.experiments._pooling_groups import Overhead, grouped, overheads
 from reports.experiments.pooling import EXPERIMENT, analyse
 from tests.fake_lab import FakeLab
 
@@ -74,6 +76,14 @@ def test_every_cell_of_a_design_has_a_name_of_its_own_and_statement_pooling_no_t
     assert not [v for v in found if v.path == "statement" and v.workload == pooling.TRANSACTION]
     assert {v.clients for v in found if v.group == "statement"} == {20, 100}
     assert {v.authentication for v in found} == {"stored secrets", "plain passwords", "md5"}
+
+
+def test_a_single_client_is_measured_once() -> None:
+    topology = load_topology("risk-prod")
+    for clients in ((20, 100), (1, 20), (1,)):
+        names = [v.name for v in pooling.design(topology, clients, pooling.GROUPS)]
+        assert len(set(names)) == len(names)
+        assert "direct limit-check lasting 1" in names
 
 
 def test_wrong_names_are_clear_errors(tmp_path: Path) -> None:
@@ -198,10 +208,13 @@ def fill(
     think_ms: float = 0.0,
     counted: bool = True,
     unrecorded: float = 0.0,
+    cpu_s: float = 0.3,
+    control: float | None = None,
 ) -> RecordReader:
     """Cells of four clients in closed loop, each with its constant service time, one second each.
 
-    A part of the requests may be ``unrecorded``, though they were under way.
+    A part of the requests may be ``unrecorded``, though they were under way. ``cpu_s`` is what the generator
+    used in that second, ``control`` the efficiency (percent) of a pooler that keeps no connection.
     """
     number, at = 0, 10 * NS
     for repeat in range(1, repeats + 1):
@@ -221,20 +234,28 @@ def fill(
                 if counted:
                     writer.rows("metrics", under_way(rows, at))
                 given = row(number, path, connections, repeat, prepared=prepared)
-                result: dict[str, Any] = {"load": {"cpu_seconds": 0.3, "seconds": 1.0, "setup_statements": 5}}
+                result: dict[str, Any] = {
+                    "load": {"cpu_seconds": cpu_s, "seconds": 1.0, "setup_statements": 5}
+                }
                 if path != "direct":
                     given |= {"pooler": "pool-transaction", "room": 60}
                     count = len(rows) + 5 + miscount
                     result["new_connections"] = 1
                     result["pooler"] = {
                         "total_xact_count": count, "total_server_assignment_count": count,
-                        "total_xact_time": 600_000, "total_wait_time": count * 2000,
+                        "total_xact_time": 600_000 + count * 2000, "total_wait_time": count * 2000,
                     }  # fmt: skip
                 line = {"cell": number, "name": f"{path} {connections}", "repeat": repeat, "begin": at}
                 texts = {"parameters": json.dumps(given), "result": json.dumps(result)}
                 writer.rows("cells", [{**line, "end": at + 2 * NS, **texts}])
                 at += 3 * NS
-    writer.close()
+    for lifetime, percent in ((None, 99.0), (1, control)) if control is not None else ():
+        number += 1
+        counts = {"pooler": {"total_server_assignment_count": 200}, "new_connections": 2 * (100 - percent)}
+        line = {"cell": number, "name": f"control/{lifetime}", "repeat": 1, "begin": at, "end": at + NS}
+        texts = {"parameters": json.dumps({"server_lifetime": lifetime}), "result": json.dumps(counts)}
+        writer.rows("cells", [{**line, **texts}])
+    writer.close("closed")
     return RecordReader(writer.path)
 
 
@@ -301,6 +322,30 @@ def test_the_reduction_is_that_of_the_paired_overheads(writer: RecordWriter) -> 
     assert set(outcome) == set(EXPERIMENT.metrics)
 
 
+@pytest.mark.parametrize(("control", "status"), [(80.0, None), (90.0, "invalid"), (99.5, "invalid")])
+def test_an_efficiency_that_a_pool_without_connections_reaches_is_worth_nothing(
+    writer: RecordWriter, control: float, status: str | None
+) -> None:
+    outcome = {one.metric: one for one in analyse(fill(writer, repeats=1, control=control)).findings}
+    assert outcome["pool.efficiency_control"].value == pytest.approx(control)
+    assert outcome["pool.efficiency"].status == status
+    assert outcome["pool.efficiency"].value is not None
+
+
+@pytest.mark.parametrize(("cpu_s", "status"), [(0.75, None), (0.85, "inconclusive")])
+def test_a_reduction_at_the_generators_limit_is_a_lower_bound(
+    writer: RecordWriter, cpu_s: float, status: str | None
+) -> None:
+    outcome = {one.metric: one for one in analyse(fill(writer, cpu_s=cpu_s)).findings}
+    found = outcome["pool.overhead_reduction"]
+    assert found.status == status
+    assert ("at least 75 %" in found.why) == (status is not None)
+    alone = Overhead("transaction", "stored secrets", 1, {}, (60.0,) * 6)
+    several = Overhead("transaction", "stored secrets", 20, {}, (75.0,) * 6, limited=status is not None)
+    chosen = pooling_report._reduction([alone, several])
+    assert (chosen.value, chosen.status) == (75.0 if status is None else 60.0, None)
+
+
 def test_two_repeats_are_too_few(writer: RecordWriter) -> None:
     outcome = {one.metric: one for one in analyse(fill(writer, repeats=2)).findings}
     assert outcome["pool.overhead_reduction"].status == "inconclusive"
@@ -311,6 +356,36 @@ def test_a_transaction_that_one_side_did_not_count_shows(writer: RecordWriter) -
     assert (
         outcome["pool.counts"].value == 3
     )  # three cells can be compared: lasting unprepared, and both fresh
+
+
+# --- one page
+
+
+def test_the_page_joins_the_newest_records_of_one_topology(writer: RecordWriter, tmp_path: Path) -> None:
+    fill(writer, control=80.0)
+    compat_record(tmp_path)
+    other = RecordWriter.create(tmp_path, "pool-size", topology="other", lab="x", seed=1, trials_asked=0)
+    other.close("closed")
+    found = pools.newest(tmp_path, "t")
+    assert list(found) == ["pooling", "pool-compat"]
+    page = pools.write(tmp_path, "t").read_text(encoding="utf-8")
+    assert page.count("<svg") >= 5
+    for said in ("75 %", "Missing:", "lab pool-size", "lab latency", "What a connection costs"):
+        assert said in page, said
+    modes = {mode.name: mode for mode in pools.compared(found)}
+    assert modes["transaction"].saved == pytest.approx(75)
+    assert modes["transaction"].rate == pytest.approx(125, rel=0.05)
+    assert modes["transaction"].features["leaks"] == 1
+    assert modes["statement"].saved is None
+
+
+def test_a_folder_without_a_record_of_the_pools_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no closed record"):
+        pools.write(tmp_path)
+    open_one = RecordWriter.create(tmp_path, "pooling", topology="t", lab="x", seed=1, trials_asked=0)
+    with pytest.raises(RecordError, match="no closed record"):
+        pools.write(tmp_path)
+    open_one.release()
 
 
 # --- sizes
