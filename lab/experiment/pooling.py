@@ -43,7 +43,7 @@ SECONDS = 2.5
 """Length of a cell: with all groups, 20 and 100 clients and 6 repeats a run takes a quarter of an hour."""
 CELL_OVERHEAD_S = 2.0
 """What a cell takes besides its load: to start it, to fetch its requests."""
-CONTROL_RATE, CONTROL_S = 5.0, 24.0
+CONTROL_RATE, CONTROL_S, CONTROL_WARM_S = 4.0, 27.0, 1.0
 """So slow that server connections which live for a second are often new; and enough for 100 assignments."""
 CONSOLE_PORT = 6432
 IDLE_CLIENTS = 50
@@ -245,9 +245,11 @@ def _control(run: Experiment, lifetime: int | None) -> None:
         bouncer(run, pooler.name, "control", Settings(pooler.mode, values=values), CONTROL_S + 120) as other,
         run.cell(f"control/{name}", node=pooler.name, server_lifetime=lifetime, rate=CONTROL_RATE) as cell,
     ):
-        spec = _spec(run, variant, CONTROL_S)
+        spec = replace(_spec(run, variant, CONTROL_S), port=other.port)
+        # What a pool opens when it begins is no part of it.
+        run.load(cell, replace(spec, duration_s=CONTROL_WARM_S))
         before, logged = stats(run.lab, pooler.name, other.port), _new_connections(other)
-        run.load(cell, replace(spec, arrivals="constant", rate=CONTROL_RATE, port=other.port))
+        run.load(cell, replace(spec, arrivals="constant", rate=CONTROL_RATE))
         after = stats(run.lab, pooler.name, other.port)
         cell.result["pooler"] = {key: after[key] - before.get(key, 0) for key in after}
         cell.result["new_connections"] = _new_connections(other) - logged

@@ -157,7 +157,7 @@ def _control(record: RecordReader) -> Finding:
         metric=metric,
         unit="%",
         value=share[1],
-        why=f"server_lifetime=1, 5 clients a second that come and go: it must fail the target of "
+        why=f"server_lifetime=1, clients that come and go slowly: it must fail the target of "
         f"{LEAST_EFFICIENCY:g} %{own}",
         evidence=("cells.parquet",),
         detail={"as_designed": share.get(None)},
