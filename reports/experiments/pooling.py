@@ -68,7 +68,11 @@ def _share(metric: str, values: Sequence[float], why: str, **detail: object) -> 
     """A finding of a share in percent: the median over the repeats."""
     if not values:
         return Finding(
-            metric=metric, unit="%", value=None, status="not run", why=why or "no repeat gave a figure"
+            metric=metric,
+            unit="%",
+            value=None,
+            status="not run",
+            why="no cells that can be compared were run",
         )
     interval = median_interval(values)
     few = "fewer than 3 repeats could be compared" if len(values) < 3 else ""
