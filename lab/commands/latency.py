@@ -64,11 +64,12 @@ def register(app: typer.Typer) -> None:
         from lab.scenario.loader import load_scenario
         from lab.scenario.runner import run_scenario
 
+        length = parse_duration(duration)
         lab = open_lab(topology, name)
         if workload is None:
             workload = default_workload(lab.topology)
         asked = {
-            "settle": parse_duration(duration),
+            "settle": length,
             "load.workload": workload,
             "load.rate": rate,
             "load.users": users,

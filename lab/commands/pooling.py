@@ -53,8 +53,9 @@ def register(app: typer.Typer) -> None:
         Exit code: as `lab run`.
         """
         from lab.commands.run import open_lab, report_run
-        from lab.experiment.pooling import GROUPS, run_pooling
+        from lab.experiment.pooling import GROUPS, check_groups, run_pooling
 
+        check_groups(groups or GROUPS)
         lab = open_lab(topology, name)
         path = run_pooling(
             lab,
@@ -89,9 +90,10 @@ def register(app: typer.Typer) -> None:
         connection; beside it what PgBouncer's documentation says.
         """
         from lab.commands.run import open_lab
-        from lab.experiment.compat import MODES, run_compat
+        from lab.experiment.compat import MODES, check, run_compat
         from reports.experiments.pool_compat import print_matrix
 
+        check(modes or MODES, features or ())
         lab = open_lab(topology, name)
         path = run_compat(
             lab,

@@ -43,7 +43,9 @@ def run_compat(
         UsageError: the lab has no pooler, or there is no such feature or mode.
         LabError: it could not be run.
     """
-    _check(lab, modes, features)
+    if not lab.topology.poolers:
+        raise UsageError(f"topology {lab.topology.name} has no pooler")
+    check(modes, features)
     with experiment(
         lab,
         NAME,
@@ -70,9 +72,8 @@ def run_compat(
         return run.record.path
 
 
-def _check(lab: Lab, modes: Sequence[str], features: Sequence[str]) -> None:
-    if not lab.topology.poolers:
-        raise UsageError(f"topology {lab.topology.name} has no pooler")
+def check(modes: Sequence[str], features: Sequence[str]) -> None:
+    """UsageError where there is no such pool mode or feature."""
     known = feature_keys()
     for given, all_of, what in ((modes, MODES, "pool mode"), (features, known, "feature")):
         unknown = [one for one in given if one not in all_of]

@@ -113,6 +113,13 @@ def design(topology: Topology, clients: Sequence[int], groups: Sequence[str]) ->
     return [one for one in found if one.group in groups]
 
 
+def check_groups(groups: Sequence[str]) -> None:
+    """UsageError where there is no such group."""
+    unknown = [group for group in groups if group not in GROUPS]
+    if unknown:
+        raise UsageError(f"there is no group {unknown[0]!r}", hint=f"There are: {', '.join(GROUPS)}.")
+
+
 def estimate_s(variants: Sequence[Variant], repeats: int, seconds: float) -> float:
     """About how long the cells take."""
     return len(variants) * repeats * (seconds + CELL_OVERHEAD_S)
@@ -142,9 +149,7 @@ def run_pooling(
         LabError: it could not be run.
     """
     topology = lab.topology
-    unknown = [group for group in groups if group not in GROUPS]
-    if unknown:
-        raise UsageError(f"there is no group {unknown[0]!r}", hint=f"There are: {', '.join(GROUPS)}.")
+    check_groups(groups)
     if not topology.poolers or not topology.routers:
         raise UsageError(f"topology {topology.name} has no pooler, or no router to compare it with")
     if topology.postgres.schema_set != "risk":

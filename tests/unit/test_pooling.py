@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import RecordError, UsageError
+from lab import cli
+from lab.errors import Exit, RecordError, UsageError
 from lab.experiment import compat, compat_inside, pooling, sizing
 from lab.experiment.bouncer import Settings, rewritten
 from lab.record.reader import RecordReader
@@ -96,6 +97,28 @@ def test_wrong_names_are_clear_errors(tmp_path: Path) -> None:
         compat.run_compat(lab, modes=("all",))
     with pytest.raises(UsageError, match="beyond the connection budget of 3454"):
         sizing.run_sizing(lab, sizes=(4000,), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pooling", "--group", "statements"], "no group 'statements'"),
+        (["pool-compat", "--mode", "all"], "no pool mode 'all'"),
+        (["pool-compat", "--feature", "sett"], "no feature 'sett'"),
+        (["latency", "--duration", "5x"], "5x"),
+        (["pool-report", "--runs", "nowhere"], "no closed record"),
+    ],
+)
+def test_bad_input_is_told_before_any_lab_is_looked_for(
+    words: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LAB_STATE_DIR", str(tmp_path / ".lab"))
+    assert cli.run(words) == Exit.USAGE
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_matrix_has_at_least_25_features_and_each_has_its_words() -> None:
