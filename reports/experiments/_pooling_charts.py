@@ -17,7 +17,7 @@ from reports.view import number
 
 if TYPE_CHECKING:
     from reports.analysis.pool_cells import Figures
-    from reports.experiments.pooling import Group, Overhead
+    from reports.experiments._pooling_groups import Group, Overhead
 
 PATHS = {"direct": style.GREY, "transaction": style.BLUE, "session": style.GREEN, "statement": style.ORANGE}
 NODES = {"client": style.GREY, "pooler": style.BLUE, "router": style.SKY, "database": style.RED}

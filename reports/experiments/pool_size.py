@@ -164,7 +164,9 @@ def _advice(given: dict[str, Any], size: int | None, left: int) -> Section:
     if rds is not None:
         rows.append((f"max_connections of {given['instance_class']} on RDS, by its formula", f"{rds:,}"))
     if size is not None:
-        rows += [tuple(line.split(" = ")) for line in settings(given, size).split("; ")]
+        rows += [
+            (name, value) for line in settings(given, size).split("; ") for name, value in [line.split(" = ")]
+        ]
         rows.append(("within the budget", "yes" if size <= left else f"no: {size} > {left}"))
     return Section("settings", "What to set", ("Σ pools ≤ max_connections − reserve.",), (),
                    (Table(("", "value"), tuple(rows)),), ("cells.parquet",))  # fmt: skip
