@@ -36,7 +36,7 @@ CEILING_SHARE = 0.8
 """Of the generator's own ceiling: beyond it, a result may be the generator's."""
 STORY_METRICS = ("rto", "failover", "availability", "assertions")
 """What a story that was cut short leaves open. A loss that was seen stays a loss."""
-LOAD_METRICS = ("latency", "query", "pool.efficiency", "pool.utilisation", "db.cpu")
+LOAD_METRICS = ("latency", "query", "pool.efficiency", "pool.utilisation", "db.cpu", "alarm")
 
 
 def trial_reasons(
