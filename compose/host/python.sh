@@ -46,9 +46,10 @@ main() {
     fi
     say "installing the Python packages of $lock"
     export PIP_DISABLE_PIP_VERSION_CHECK=1
+    # Compiled once here: else every command compiles for seconds where Python may not write next to its modules.
     # uv is ten times faster, but knows nothing of pip's configuration (private indexes): pip is the way out.
     if ! { "$venv/bin/pip" install -q --retries 5 --require-hashes -r "$here/uv.lock" &&
-        VIRTUAL_ENV="$PWD/$venv" "$venv/bin/uv" pip install -q --require-hashes -r "$lock"; } 2>/dev/null; then
+        VIRTUAL_ENV="$PWD/$venv" "$venv/bin/uv" pip install -q --compile-bytecode --require-hashes -r "$lock"; } 2>/dev/null; then
         "$venv/bin/pip" install -q --retries 5 --require-hashes -r "$lock" ||
             die "pip could not install the packages of $lock" "see above; behind a proxy set HTTPS_PROXY, with own certificates PIP_CERT"
     fi
