@@ -19,6 +19,10 @@ from reports.capacity.system import Demand, System
 
 HOURS = 730
 """Of a month, as the vendor counts."""
+REQUESTS = 20_000
+"""Of one simulated configuration."""
+MANY = 100_000
+"""Of cores and connections, where there shall be no end of them."""
 MOST_REPLICAS = 5
 """Replicas that a search tries; RDS allows 15, and each costs the primary its stream of WAL."""
 POOLS = (1.0, 2.0, 4.0)
@@ -98,12 +102,40 @@ def cheapest(
 ) -> tuple[Configuration, Point] | None:
     """The cheapest configuration that holds the objective at a rate; None where none does.
 
-    What the bottleneck law rules out is not simulated.
+    Not simulated is what the bottleneck law rules out, and what is no larger in anything than one that failed;
+    where the objective is broken though nothing queues, nothing else is.
     """
+    if slo.broken(at(_boundless(base), demands, rate, requests=REQUESTS).shares()):
+        return None
+    failed: list[System] = []
     for one in configurations(base, classes):
-        if ceiling(one.system, demands) <= rate:
+        if ceiling(one.system, demands) <= rate or any(_within(one.system, other) for other in failed):
             continue
-        found = at(one.system, demands, rate, requests=20_000)
+        found = at(one.system, demands, rate, requests=REQUESTS)
         if not slo.broken(found.shares()):
             return one, at(one.system, demands, rate)
+        failed.append(one.system)
     return None
+
+
+def _boundless(base: System) -> System:
+    pools = [replace(pool, writer=MANY, reader=MANY) for pool in base.pools]
+    return replace(
+        base,
+        primary=float(MANY),
+        replicas=(float(MANY),) * len(base.replicas),
+        pool=pools[0],
+        more=tuple(pools[1:]),
+    )
+
+
+def _within(one: System, other: System) -> bool:
+    """Whether a system is no larger in anything than another."""
+    return (
+        one.primary <= other.primary
+        and bool(one.replicas) == bool(other.replicas)
+        and len(one.replicas) <= len(other.replicas)
+        and all(mine <= theirs for mine, theirs in zip(one.replicas, other.replicas, strict=False))
+        and one.pool.writer <= other.pool.writer
+        and one.pool.reader <= other.pool.reader
+    )
