@@ -102,7 +102,7 @@ def cheapest(
 ) -> tuple[Configuration, Point] | None:
     """The cheapest configuration that holds the objective at a rate; None where none does.
 
-    Not simulated is what the bottleneck law rules out, and what is no larger in anything than one that failed;
+    Not simulated is what the bottleneck law rules out, and what is no larger in anything than a failure;
     where the objective is broken though nothing queues, nothing else is.
     """
     if slo.broken(at(_boundless(base), demands, rate, requests=REQUESTS).shares()):
