@@ -51,8 +51,11 @@ def curves(
                 label = "model" if name == "p50" else "_"
                 x, y = [r for r, _ in told], [v for _, v in told]
                 low.plot(x, y, color=colour, ls=":", lw=1.0, alpha=0.8, label=label)
-    if slo.percentile:
-        low.set_ylim(top=max(low.get_ylim()[1], slo.percentile[1] * 1.8))
+    times = [v for s in steps for name in ("p50", "p99") if (v := s.figures.response[name])]
+    times += [slo.percentile[1]] if slo.percentile else []
+    if times:
+        # Before the scale: linear margins reach below 0, where a logarithm has nothing.
+        low.set_ylim(min(times) / 1.6, max(times) * 1.8)
     style.log_time(low)
     low.set_ylabel("response")
     low.set_xlabel("offered requests per second")
