@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from lab.driver import Lab
 from lab.errors import LabError
 from lab.load import LoadSpec, start_load
+from lab.scenario.models import Load
 
 SECONDS = 5.0
+FILE = "generator.json"
+"""Of the run record; what `reports/checks/generator.py` reads."""
+SCENARIO = "latency"
+"""The scenario whose load is held against the ceiling."""
 
 
 @dataclass(frozen=True)
@@ -44,3 +50,17 @@ def measure(lab: Lab, spec: LoadSpec, seconds: float = SECONDS) -> Ceiling:
         cpu_ms_per_request=1000 * cpu / served,
         requests=served,
     )
+
+
+def file_for(lab: Lab, load: Load, seed: int) -> dict[str, str]:
+    """Measure the ceiling for a scenario's load, as a file of its run record (name → text)."""
+    spec = LoadSpec(
+        workload=load.workload,
+        users=load.users,
+        pool=load.pool,
+        workers=load.workers,
+        seed=seed,
+        cache=load.cache,
+        clock=load.clock,
+    )
+    return {FILE: json.dumps(asdict(measure(lab, spec)), indent=1)}

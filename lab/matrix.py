@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from lab.errors import LabError, RecordError, UsageError
+from lab.experiment.jobs import Job
 from lab.scenario.models import Scenario
 from lab.topology.document import load_document
 from lab.topology.models import Model, Name, Topology
 
 if TYPE_CHECKING:
+    from lab.driver import Lab
     from lab.labs import Labs
     from lab.scenario.progress import Progress
 
@@ -83,7 +85,7 @@ class Matrix(Model):
 class Cell:
     """One run."""
 
-    story: Scenario
+    story: Scenario | Job
     source: str
     """Name or file of the topology."""
     topology: Topology
@@ -98,7 +100,8 @@ class Cell:
     @property
     def key(self) -> str:
         """Of all that it asks for."""
-        asked = [self.story.model_dump(mode="json"), self.topology.model_dump(mode="json"), self.seed]
+        story = self.story.model_dump(mode="json", exclude={"estimate_s"})
+        asked = [story, self.topology.model_dump(mode="json"), self.seed]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:20]
 
     def __str__(self) -> str:
@@ -172,9 +175,14 @@ def _cell(matrix: Matrix, variant: Variant, scenario: str, pool: str | None, rep
     fields = {text.partition("=")[0].strip() for text in variant.set}
     kept = {field: value for field, value in story.overrides.items() if field not in fields}
     story = story.model_copy(update={"overrides": kept})
-    name = f"{matrix.seed} {story.name} {repeat}"
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % 2**31
+    seed = seed_of(matrix.seed, story.name, repeat)
     return Cell(story, matrix.topology, topology, variant.name, pool, repeat, texts, seed)
+
+
+def seed_of(seed: int, story: str, repeat: int = 1) -> int:
+    """A cell's seed: the same on every variant and pool."""
+    name = f"{seed} {story} {repeat}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % 2**31
 
 
 def _grouped(found: list[Cell]) -> list[Cell]:
@@ -187,21 +195,25 @@ def _grouped(found: list[Cell]) -> list[Cell]:
 
 def switches(todo: Sequence[Cell]) -> int:
     """How many labs are brought up."""
-    settings = [cell.settings for cell in todo]
-    return sum(a != b for a, b in zip([None, *settings], settings, strict=False))
+    labs = [(cell.topology.name, cell.settings) for cell in todo]
+    return sum(a != b for a, b in zip([None, *labs], labs, strict=False))
 
 
 def estimate_s(todo: Sequence[Cell]) -> float:
     """About how long the cells will take, on a machine that is not busy with other things."""
+    return sum(run_s(cell) for cell in todo) + LAB_SWITCH_S * switches(todo)
+
+
+def run_s(cell: Cell) -> float:
+    """About how long one cell takes on a lab that is up, seconds."""
     from lab.deploy.allocate import sample_allocation
     from lab.scenario.plan import estimate_s as of_plan
     from lab.scenario.plan import make_plan
 
-    runs = 0.0
-    for cell in todo:
-        allocation = sample_allocation(cell.topology.name, cell.topology)
-        runs += of_plan(make_plan(cell.story, cell.topology, allocation, cell.seed))
-    return runs + LAB_SWITCH_S * switches(todo)
+    if isinstance(cell.story, Job):
+        return cell.story.estimate_s
+    allocation = sample_allocation(cell.topology.name, cell.topology)
+    return of_plan(make_plan(cell.story, cell.topology, allocation, cell.seed))
 
 
 # Records
@@ -255,10 +267,8 @@ def run_cells(
 
     Args:
         folder: of the run records and the index; made where it is missing.
-        run: ``run_scenario``, or what stands for it in a test.
+        run: what runs a scenario or a job; another in a test.
     """
-    from lab.scenario.runner import run_scenario
-
     done = finished(folder, todo)
     folder.mkdir(parents=True, exist_ok=True)
     for number, cell in enumerate(todo, 1):
@@ -270,7 +280,7 @@ def run_cells(
         progress.say(head)
         try:
             lab = labs.get(cell.source, cell.settings)
-            made = (run or run_scenario)(
+            made = (run or _run)(
                 lab, cell.story, seed=cell.seed, runs_dir=folder, command=command, progress=progress
             )
         except LabError as error:
@@ -279,3 +289,14 @@ def run_cells(
             continue
         _remember(folder, cell.key, made.path)
         yield Result(cell, made.path)
+
+
+def _run(lab: Lab, story: Scenario | Job, **how: Any) -> Any:
+    from lab.ceiling import SCENARIO, file_for
+    from lab.experiment.jobs import run_job
+    from lab.scenario.runner import run_scenario
+
+    if isinstance(story, Job):
+        return run_job(lab, story, **how)
+    files = file_for(lab, story.load, how["seed"]) if story.name == SCENARIO else {}
+    return run_scenario(lab, story, files=files, **how)

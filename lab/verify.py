@@ -1,9 +1,9 @@
 """What has to run so that every promise is answered, and the folder in which that is remembered.
 
 A *need* is a promise on one topology with the scenarios any of which answers it. The least set of scenarios
-is the cheapest by its estimated time (a weighted set cover, solved exactly by scipy's ``milp``), for each
-topology on its own, since they share nothing. What runs are cells of ``lab/matrix.py``: one whose closed
-record is there does not run again.
+is the cheapest by its estimated time (a weighted set cover, solved exactly by branch and bound: they are
+small), for each topology on its own, since they share nothing. What runs are cells of ``lab/matrix.py``, each
+a scenario or an experiment: one whose closed record is there does not run again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError
 
 from lab.errors import LabError, UsageError
-from lab.matrix import LAB_SWITCH_S, Cell, Matrix, Result, Variant, cells, finished, run_cells
-from lab.matrix import estimate_s as estimate_cells_s
+from lab.experiment.jobs import plan_job
+from lab.matrix import (
+    LAB_SWITCH_S,
+    Cell,
+    Matrix,
+    Result,
+    Variant,
+    cells,
+    estimate_s,
+    finished,
+    run_cells,
+    run_s,
+    seed_of,
+    switches,
+)
+from lab.scenario.loader import list_scenarios, load_scenario, split_overrides
 from lab.topology.models import Model
 
 if TYPE_CHECKING:
@@ -31,6 +45,8 @@ if TYPE_CHECKING:
 
 STATE = "verify.json"
 SEED = 1
+ANALYSIS_S = 10.0
+"""About what analysing a run and drawing its report takes."""
 ANYWHERE = "tpcb"
 """Workload for topologies that lack the schema of a scenario's own: it works on any."""
 
@@ -42,7 +58,7 @@ class Need(Model):
     target: str
     """Its id."""
     scenarios: tuple[str, ...]
-    """Any of these answers it."""
+    """Scenarios and experiments any of which answers it."""
     trials: int = 1
     """How many a scenario has to run for it."""
 
@@ -104,23 +120,31 @@ def least_cover(wanted: Mapping[str, Collection[str]], costs: Mapping[str, float
             without any name asks for nothing.
         costs: name → what it costs, more than 0.
     """
-    import numpy as np
-    from scipy.optimize import Bounds, LinearConstraint, milp
+    covers = {name: frozenset(key for key, by in wanted.items() if name in by) for name in sorted(costs)}
+    useful = [name for name in covers if covers[name] and not _dominated(name, covers, costs)]
+    best: tuple[float, tuple[str, ...]] | None = None
 
-    names = sorted(costs)
-    rows = {tuple(name in by for name in names) for by in wanted.values()}
-    table = np.array([row for row in sorted(rows) if any(row)], dtype=float)
-    if not len(table):
-        return []
-    solved = milp(
-        c=[costs[name] for name in names],
-        constraints=LinearConstraint(table, lb=1),
-        integrality=np.ones(len(names)),
-        bounds=Bounds(0, 1),
+    def search(open_: frozenset[str], chosen: tuple[str, ...], cost: float) -> None:
+        nonlocal best
+        if best is not None and cost >= best[0]:
+            return
+        if not open_:
+            best = cost, chosen
+            return
+        # Whatever is chosen, one of these has to be in it: those of the key that has the fewest.
+        fewest = min(([name for name in useful if key in covers[name]] for key in sorted(open_)), key=len)
+        for name in sorted(fewest, key=lambda name: costs[name] / len(covers[name] & open_)):
+            search(open_ - covers[name], (*chosen, name), cost + costs[name])
+
+    search(frozenset().union(*covers.values()), (), 0.0)
+    return sorted(best[1]) if best is not None else []
+
+
+def _dominated(name: str, covers: Mapping[str, frozenset[str]], costs: Mapping[str, float]) -> bool:
+    """Whether another one covers as much for no more; of equals the first by name stays."""
+    return any(
+        covers[name] <= covers[other] and (costs[other], other) < (costs[name], name) for other in covers
     )
-    if solved.x is None:
-        raise LabError(f"no choice of scenarios was found: {solved.message}")
-    return [name for name, chosen in zip(names, solved.x, strict=True) if chosen > 0.5]
 
 
 def choose(needs: Sequence[Need], asked: Asked) -> Chosen:
@@ -128,7 +152,6 @@ def choose(needs: Sequence[Need], asked: Asked) -> Chosen:
 
     Raises UsageError where a topology, a scenario or a setting is wrong.
     """
-    from lab.scenario.loader import split_overrides
     from lab.topology.loader import load_topology
 
     of_scenarios, of_topologies = split_overrides(list(asked.settings))
@@ -144,26 +167,40 @@ def choose(needs: Sequence[Need], asked: Asked) -> Chosen:
             if not set(need.scenarios) & costs.keys():
                 whys = dict.fromkeys(misfits[scenario] for scenario in need.scenarios)
                 unanswered[f"{name} {need.target}"] = "; ".join(whys) or "no scenario yields it"
-        chosen = least_cover({need.target: need.scenarios for need in mine}, costs)
-        for scenario in chosen:
+        for scenario in least_cover({need.target: need.scenarios for need in mine}, costs):
             trials = max((need.trials for need in mine if scenario in need.scenarios), default=1)
-            matrix = Matrix(
-                name="verify", title=scenario, topology=name, scenarios=(scenario,), seed=asked.seed,
-                variants=(Variant(name=topology.environment, set=tuple(of_topologies)),),
-                settings=_settings(scenario, topology, of_scenarios),
-                trials=_trials(scenario, trials, asked.quick),
-            )  # fmt: skip
-            found += cells(matrix)
+            found.append(_cell(scenario, topology, trials, asked, of_scenarios, tuple(of_topologies)))
     order = {name: place for place, name in enumerate(asked.topologies)}
     # Labs as they come up anyway first, those that scenarios want otherwise after them.
     found.sort(key=lambda cell: (order[cell.source], len(cell.settings), cell.settings))
     return Chosen(tuple(found), unanswered)
 
 
+def _cell(
+    name: str,
+    topology: Topology,
+    trials: int,
+    asked: Asked,
+    of_scenarios: Sequence[str],
+    of_topologies: tuple[str, ...],
+) -> Cell:
+    """One run of a scenario or an experiment."""
+    environment = topology.environment
+    if name not in list_scenarios():
+        job = plan_job(name, topology, quick=asked.quick)
+        seed = seed_of(asked.seed, name)
+        return Cell(job, topology.name, topology, environment, None, 1, of_topologies, seed)
+    matrix = Matrix(
+        name="verify", title=name, topology=topology.name, scenarios=(name,), seed=asked.seed,
+        variants=(Variant(name=environment, set=of_topologies),),
+        settings=_settings(name, topology, of_scenarios), trials=_trials(name, trials, asked.quick),
+    )  # fmt: skip
+    return cells(matrix)[0]
+
+
 def _settings(scenario: str, topology: Topology, asked: Sequence[str]) -> tuple[str, ...]:
     """Fields of a scenario on a topology: what was asked for, and a workload that its schema allows."""
     from lab.load import workload_for
-    from lab.scenario.loader import load_scenario
 
     try:
         workload_for(topology, load_scenario(scenario, asked).load.workload)
@@ -173,8 +210,6 @@ def _settings(scenario: str, topology: Topology, asked: Sequence[str]) -> tuple[
 
 
 def _trials(scenario: str, needed: int, quick: bool) -> int:
-    from lab.scenario.loader import load_scenario
-
     return 1 if quick else max(load_scenario(scenario).trials, needed)
 
 
@@ -183,22 +218,22 @@ def _costs(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """(scenario → seconds, scenario → why it does not fit the topology)."""
     from lab.deploy.allocate import sample_allocation
-    from lab.scenario.loader import list_scenarios, load_scenario
-    from lab.scenario.plan import estimate_s, make_plan
+    from lab.scenario.plan import estimate_s as of_plan
+    from lab.scenario.plan import make_plan
 
     allocation = sample_allocation(topology.name, topology)
     known = set(list_scenarios())
     costs: dict[str, float] = {}
     misfits: dict[str, str] = {}
     for name in scenarios:
-        if name not in known:
-            misfits[name] = f"{name} is an experiment: run it, and give its record with --with"
-            continue
-        story = load_scenario(
-            name, [*_settings(name, topology, of_scenarios), *(["trials=1"] if asked.quick else [])]
-        )
         try:
-            seconds = estimate_s(make_plan(story, topology, allocation, asked.seed))
+            if name not in known:
+                costs[name] = plan_job(name, topology, quick=asked.quick).estimate_s
+                continue
+            story = load_scenario(
+                name, [*_settings(name, topology, of_scenarios), *(["trials=1"] if asked.quick else [])]
+            )
+            seconds = of_plan(make_plan(story, topology, allocation, asked.seed))
         except UsageError as error:
             misfits[name] = f"{name}: {error}"
             continue
@@ -275,7 +310,7 @@ def run(
     """Run what is not there yet, and remember each step; an interruption leaves a folder that can go on.
 
     Args:
-        runner: ``run_scenario``, or what stands for it in a test.
+        runner: what runs a scenario or an experiment; another in a test.
     """
     todo = chosen.cells
     done = finished(folder, todo)
@@ -283,7 +318,7 @@ def run(
     jobs = {
         cell.key: Job(
             topology=cell.topology.name, scenario=cell.story.name, key=cell.key,
-            estimate_s=round(estimate_cells_s([cell]) - LAB_SWITCH_S, 1),
+            estimate_s=round(run_s(cell), 1),
             record=done[cell.key].name if cell.key in done else None,
         )
         for cell in todo
@@ -297,7 +332,7 @@ def run(
     if done:
         progress.say(f"{len(done)} of {len(todo)} runs are there already")
     clock = _Clock(todo, done)
-    progress.say(f"{len(todo) - len(done)} runs, about {clock.left_text()}; records in {folder}")
+    progress.say(f"{runs_text(clock.left)}, about {clock.left_text()}; records in {folder}")
     results: Iterator[Result] = run_cells(todo, labs, folder, progress, command=command, run=runner)
     began, spent = time.monotonic(), state.seconds
     for result in results:
@@ -311,8 +346,19 @@ def run(
         )
         write_state(folder, state)
         if clock.left:
-            progress.say(f"{len(clock.left)} runs left, about {clock.left_text()}", "dim")
+            progress.say(f"{runs_text(clock.left)} left, about {clock.left_text()}", "dim")
     return state
+
+
+def runs_text(todo: Sequence[Cell]) -> str:
+    """``3 runs on 1 lab``."""
+    runs, labs = len(todo), switches(todo)
+    return f"{runs} run{'s' if runs != 1 else ''} on {labs} lab{'s' if labs != 1 else ''}"
+
+
+def total_s(todo: Sequence[Cell]) -> float:
+    """About how long all of it takes, with labs that come up and go and what is analysed at the end."""
+    return estimate_s(todo) + ANALYSIS_S * len(todo)
 
 
 class _Clock:
@@ -327,7 +373,7 @@ class _Clock:
         self.left = [one for one in self.left if one.key != cell.key]
 
     def _seconds(self) -> float:
-        return estimate_cells_s(self.left) if self.left else 0.0
+        return total_s(self.left)
 
     def left_text(self) -> str:
         seconds = self._seconds()

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -54,8 +55,17 @@ class Workload:
 
 def list_workloads(folder: Path | None = None) -> dict[str, Workload]:
     """Every file of a folder (default: this package's) that defines a subclass of ``PostgresUser``."""
+    return dict(_own() if folder is None else _read(folder))
+
+
+@cache
+def _own() -> dict[str, Workload]:
+    return _read(Path(__file__).parent)
+
+
+def _read(folder: Path) -> dict[str, Workload]:
     found: dict[str, Workload] = {}
-    for path in sorted((folder or Path(__file__).parent).glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and any(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-SCENARIO = "latency"
 
 
 def register(app: typer.Typer) -> None:
@@ -57,9 +53,9 @@ def register(app: typer.Typer) -> None:
         inconclusive. Exit code as of `lab run`.
         """
         from lab import terminal
-        from lab.ceiling import measure
+        from lab.ceiling import SCENARIO, file_for
         from lab.commands.run import open_lab, report_run
-        from lab.load import LoadSpec, default_workload
+        from lab.load import default_workload
         from lab.load_run import parse_duration
         from lab.scenario.loader import load_scenario
         from lab.scenario.runner import run_scenario
@@ -81,22 +77,12 @@ def register(app: typer.Typer) -> None:
         load = story.load
         if not as_json:
             terminal.say(f"measuring the generator's ceiling for {load.workload}", style="dim")
-        spec = LoadSpec(
-            workload=load.workload,
-            users=load.users,
-            pool=load.pool,
-            workers=load.workers,
-            seed=chosen,
-            cache=load.cache,
-            clock=load.clock,
-        )
-        ceiling = measure(lab, spec)
         done = run_scenario(
             lab,
             story,
             seed=chosen,
             runs_dir=runs,
             command=shlex.join(["lab", *sys.argv[1:]]),
-            files={"generator.json": json.dumps(asdict(ceiling), indent=1)},
+            files=file_for(lab, load, chosen),
         )
         raise typer.Exit(report_run(done.path, as_json))

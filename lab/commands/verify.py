@@ -156,8 +156,9 @@ def needs_of(topologies: Sequence[Topology], only: Sequence[str] = ()) -> list[N
 
     found = []
     named = set()
+    targets = {system: targets_of(system) for system in dict.fromkeys(one.system for one in topologies)}
     for topology in topologies:
-        for target in targets_of(topology.system):
+        for target in targets[topology.system]:
             named |= {target.id, target.id.partition(".")[0]}
             if not target.concerns(topology.environment) or not _chosen(target.id, only):
                 continue
@@ -182,9 +183,10 @@ def _chosen(target: str, only: Sequence[str]) -> bool:
 
 def _plan(asked: Asked, chosen: Chosen, as_json: bool) -> None:
     from lab import terminal
-    from lab.matrix import estimate_s, switches
+    from lab.matrix import switches
+    from lab.verify import runs_text, total_s
 
-    seconds = estimate_s(chosen.cells)
+    seconds = total_s(chosen.cells)
     if as_json:
         terminal.print_json(
             {
@@ -199,7 +201,7 @@ def _plan(asked: Asked, chosen: Chosen, as_json: bool) -> None:
             }
         )
         return
-    table = terminal.table(">#", "Topology", "Scenario", ">Trials", "Settings")
+    table = terminal.table(">#", "Topology", "Scenario or experiment", ">Trials", "Settings")
     for number, cell in enumerate(chosen.cells, 1):
         row = (cell.topology.name, cell.story.name, str(cell.story.trials), ", ".join(cell.settings))
         table.add_row(str(number), *row)
@@ -207,9 +209,7 @@ def _plan(asked: Asked, chosen: Chosen, as_json: bool) -> None:
     console.print(table)
     for what, why in chosen.unanswered.items():
         console.print(f"[yellow]nothing can answer {what}[/]: {why}", highlight=False)
-    console.print(
-        f"{len(chosen.cells)} runs on {switches(chosen.cells)} labs, about {max(seconds, 0) / 60:.0f} min"
-    )
+    console.print(f"{runs_text(chosen.cells)}, about {seconds / 60:.0f} min")
 
 
 def _run(

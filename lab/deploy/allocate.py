@@ -19,7 +19,6 @@ from pathlib import Path
 from lab.deploy import state
 from lab.deploy.allocation import Allocation
 from lab.deploy.endpoints import NETWORKS, images_of, networks_of, published_ports
-from lab.deploy.engine import api, engine_errors, is_local
 from lab.errors import LabError
 from lab.topology.models import Topology
 from lab.topology.sizing import resources_for, scale_for
@@ -45,6 +44,9 @@ class Machine:
 
 def look_at_machine() -> Machine:
     """Ask the engine, this host and the other labs' allocations. EngineError where no engine answers."""
+    # Slow to import, and a plan on paper needs none.
+    from lab.deploy.engine import api, engine_errors, is_local
+
     networks: list[IPv4Network] = []
     ports: set[int] = set()
     with engine_errors("ask the engine for its networks and ports"):

@@ -3,7 +3,3 @@
 A scenario breaks something and watches; an experiment compares. Its record holds the table ``cells`` beside
 ``requests``, ``metrics`` and ``events``; ``reports/experiments/<name>.py`` makes the figures of it.
 """
-
-from lab.experiment.core import Cell, Experiment, experiment
-
-__all__ = ["Cell", "Experiment", "experiment"]

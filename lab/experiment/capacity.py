@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from lab.driver import Lab
 from lab.errors import RecordError, UsageError
 from lab.experiment.core import Cell, Experiment, experiment
+from lab.experiment.jobs import Job, Kind
 from lab.experiment.ladder import FACTOR, Ladder, Step
 from lab.experiment.slo import DEFAULT, Objective, parse_slo
 from lab.experiment.step import COLUMNS, QUANTILES, StepFigures, faults, measure
@@ -283,3 +284,18 @@ def estimate_s(plan: CapacityPlan) -> float:
     rates += [rates[-1]] * math.ceil(math.log2(math.log(FACTOR) / math.log(1 + depth.precision)))
     steps = depth.repeats * sum(min(LONGEST_S, max(depth.step_s, wanted / r)) + CELL_S for r in rates)
     return 15 + steps + len(depth.levels) * (depth.closed_s + CELL_S)
+
+
+def _job(topology: Topology, quick: bool) -> Job:
+    plan = plan_for(topology, quick=quick)
+    return Job(
+        name=NAME, settings=asdict(plan), trials=plan.depth.repeats, estimate_s=round(estimate_s(plan), 1)
+    )
+
+
+def _run_job(lab: Lab, settings: Mapping[str, Any], *, runs_dir: Path, **how: Any) -> Path:
+    plan = CapacityPlan(**{**settings, "depth": Depth(**settings["depth"])})
+    return run_capacity(lab, plan, runs=runs_dir, **how)
+
+
+JOB = Kind(NAME, _job, _run_job)

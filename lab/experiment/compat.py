@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from lab.driver import Lab
 from lab.errors import LabError, UsageError
 from lab.experiment.bouncer import Bouncer, Settings, bouncer
 from lab.experiment.core import Cell, Experiment, experiment
+from lab.experiment.jobs import Job, Kind
 from lab.scenario.facts import PYTHON
 from lab.scenario.progress import Progress
+from lab.topology.models import Topology
 
 NAME = "pool-compat"
 MODES = ("session", "transaction", "statement")
@@ -144,3 +146,16 @@ def _where(lab: Lab, user: str, pooler: Bouncer | None) -> dict[str, Any]:
         "sslmode": "verify-full" if tls else "disable",
         **({"sslrootcert": "/run/secrets/ca.crt"} if tls else {}),
     }
+
+
+def _job(topology: Topology, _quick: bool) -> Job:
+    if not topology.poolers:
+        raise UsageError(f"topology {topology.name} has no pooler")
+    return Job(name=NAME, estimate_s=75.0)
+
+
+def _run_job(lab: Lab, settings: Mapping[str, Any], **how: Any) -> Path:
+    return run_compat(lab, **settings, **how)
+
+
+JOB = Kind(NAME, _job, _run_job)

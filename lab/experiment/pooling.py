@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lab.deploy.parameters import split_limit
 from lab.driver import Lab
 from lab.errors import LabError, UsageError
 from lab.experiment.bouncer import Bouncer, Settings, Userlist, bouncer, console
 from lab.experiment.core import Cell, Experiment, experiment
+from lab.experiment.jobs import Job, Kind
 from lab.experiment.memory import idle_memory
 from lab.experiment.waits import idle_timeout, query_wait
 from lab.load import LoadSpec
@@ -45,6 +47,8 @@ CELL_OVERHEAD_S = 2.0
 """What a cell takes besides its load: to start it, to fetch its requests."""
 CONTROL_RATE, CONTROL_S, CONTROL_WARM_S = 4.0, 27.0, 1.0
 """So slow that server connections which live for a second are often new; and enough for 100 assignments."""
+AROUND_S = 45.0
+"""Beside the cells: collectors, ceilings, timeouts, closing the record."""
 CONSOLE_PORT = 6432
 IDLE_CLIENTS = 50
 
@@ -125,6 +129,16 @@ def estimate_s(variants: Sequence[Variant], repeats: int, seconds: float) -> flo
     return len(variants) * repeats * (seconds + CELL_OVERHEAD_S)
 
 
+def _check_topology(topology: Topology) -> None:
+    """UsageError where it lacks what is compared."""
+    if not topology.poolers or not topology.routers:
+        raise UsageError(f"topology {topology.name} has no pooler, or no router to compare it with")
+    if topology.postgres.schema_set != "risk":
+        raise UsageError(
+            f"the workloads of this experiment need schema risk, not {topology.postgres.schema_set}"
+        )
+
+
 def run_pooling(
     lab: Lab,
     *,
@@ -150,12 +164,7 @@ def run_pooling(
     """
     topology = lab.topology
     check_groups(groups)
-    if not topology.poolers or not topology.routers:
-        raise UsageError(f"topology {topology.name} has no pooler, or no router to compare it with")
-    if topology.postgres.schema_set != "risk":
-        raise UsageError(
-            f"the workloads of this experiment need schema risk, not {topology.postgres.schema_set}"
-        )
+    _check_topology(topology)
     variants = design(topology, clients, groups)
     told = progress or Progress()
     cells = estimate_s(variants, repeats, seconds) + 2 * CONTROL_S * ("control" in groups)
@@ -311,3 +320,24 @@ def _primary(run: Experiment) -> str:
     if leader is None:
         raise LabError("no node leads, so there is no primary whose memory could be measured")
     return leader
+
+
+def _job(topology: Topology, quick: bool) -> Job:
+    """Short: what promises ask for, at 20 clients, with the fewest repeats that make a verdict."""
+    _check_topology(topology)
+    settings: dict[str, Any] = (
+        {"clients": [20], "repeats": 3, "seconds": 2.0, "groups": ["statement", "prepared", "timeouts"]}
+        if quick
+        else {"clients": [20, 100], "repeats": 6, "seconds": SECONDS, "groups": list(GROUPS)}
+    )
+    groups, repeats = settings["groups"], settings["repeats"]
+    length = estimate_s(design(topology, settings["clients"], groups), repeats, settings["seconds"])
+    length += 2 * CONTROL_S * ("control" in groups)
+    return Job(name=NAME, settings=settings, trials=repeats, estimate_s=length + AROUND_S)
+
+
+def _run_job(lab: Lab, settings: Mapping[str, Any], **how: Any) -> Path:
+    return run_pooling(lab, **settings, **how)
+
+
+JOB = Kind(NAME, _job, _run_job)

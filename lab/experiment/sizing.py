@@ -6,16 +6,18 @@ that there is nothing to restore. Cells of one repeat come in an order drawn fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lab.deploy.parameters import max_connections
 from lab.driver import Lab
 from lab.errors import UsageError
 from lab.experiment.bouncer import Settings, bouncer
 from lab.experiment.core import experiment
-from lab.experiment.pooling import stats
-from lab.load import LoadSpec
+from lab.experiment.jobs import Job, Kind
+from lab.experiment.pooling import CELL_OVERHEAD_S, stats
+from lab.load import LoadSpec, workload_for
 from lab.scenario.progress import Progress
 from lab.topology.models import Topology
 
@@ -111,3 +113,27 @@ def run_sizing(
 def budget(topology: Topology) -> int:
     """Server connections that all pools together may hold: max_connections − reserve."""
     return max_connections(topology) - RESERVE
+
+
+def _job(topology: Topology, quick: bool) -> Job:
+    if not any(pooler.mode == "transaction" for pooler in topology.poolers):
+        raise UsageError(f"topology {topology.name} has no transaction pool")
+    settings: dict[str, Any] = {"workload": "trade-booking"}
+    workload_for(topology, settings["workload"])
+    if quick:
+        settings |= {"sizes": [1, 4, 16], "rates": [100.0, 200.0], "repeats": 1, "seconds": 6.0}
+    sizes, rates = settings.get("sizes", SIZES), settings.get("rates", RATES)
+    repeats, seconds = settings.get("repeats", 3), settings.get("seconds", 8.0)
+    return Job(
+        name=NAME,
+        settings=settings,
+        trials=repeats,
+        estimate_s=len(sizes) * len(rates) * repeats * (seconds + CELL_OVERHEAD_S) + 20,
+    )
+
+
+def _run_job(lab: Lab, settings: Mapping[str, Any], **how: Any) -> Path:
+    return run_sizing(lab, **settings, **how)
+
+
+JOB = Kind(NAME, _job, _run_job)

@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,6 +17,10 @@ from lab.errors import RecordError
 from lab.record.compact import parquet_columns
 from lab.record.schema import SCHEMA_VERSION, TABLES, Manifest
 from lab.record.segments import BATCH_ROWS, read_batches, segments
+
+if TYPE_CHECKING:
+    # Slow to import, as all that is imported within a function: most commands never make a frame.
+    import pandas as pd
 
 Filters = Any
 """A ``pyarrow.compute.Expression``, or pyarrow's list of (column, op, value)."""
@@ -129,6 +132,8 @@ class RecordReader:
 
     def frame(self, name: str, columns: Sequence[str] | None = None, filters: Filters = None) -> pd.DataFrame:
         """A table as a pandas frame; integers that can be null are ``Int64``, text is categorical."""
+        import pandas as pd
+
         kinds = {
             pa.int64(): pd.Int64Dtype(),
             pa.int32(): pd.Int32Dtype(),

@@ -7,12 +7,14 @@ so that a hostile or damaged file is one clear error.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,6 +105,13 @@ def parse_document(raw: bytes | str, source: str, *, kind: str = "document") -> 
         text = raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw
     except UnicodeDecodeError as error:
         raise UsageError(f"{source}: not UTF-8 text (byte {error.start})") from error
+    kept = _parsed(text, source, kind)
+    return Document(copy.deepcopy(kept.data), dict(kept.marks))
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str, source: str, kind: str) -> Document:
+    """Parsing is slow, and a verification asks for the same scenarios for every topology."""
     root, loader = _compose(text, source)
     if not isinstance(root, yaml.MappingNode):
         found = "nothing" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else "a value"

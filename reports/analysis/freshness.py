@@ -15,7 +15,6 @@ Writes that were lost are no reason for a read to be stale, so the audit must be
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from lab.record.schema import NS
 from reports.analysis.columns import MISSING, Bools, Floats, Ints, Reads, Writes
@@ -65,6 +64,8 @@ def staleness(writes: Writes, reads: Reads, lost: Bools) -> Floats:
 
 def backwards(reads: Reads) -> Bools:
     """Reads that were shown less than an earlier one of the same lasting session."""
+    import pandas as pd  # slow to import
+
     frame = pd.DataFrame(
         {
             "endpoint": reads.endpoint.codes,

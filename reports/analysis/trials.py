@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scipy.stats import binom
-
 
 def median(values: Sequence[float]) -> float | None:
     """The median, None of nothing."""
@@ -29,6 +27,8 @@ def median_interval(
     values: Sequence[float], confidence: float = 0.95
 ) -> tuple[tuple[float, float], float] | None:
     """((low, high), its true confidence) of the median; None where there are too few values."""
+    from scipy.stats import binom  # slow to import, and most of what uses this module needs no interval
+
     ordered = sorted(values)
     n = len(ordered)
     best = None

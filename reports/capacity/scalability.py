@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import least_squares
 
 from lab.errors import UsageError
 
@@ -171,6 +170,8 @@ def _solve(n: Floats, x: Floats, start: Law | None = None) -> Law:
     y = x / scale
     first = float((y / n).max())
     pairs = n * (n - 1)
+
+    from scipy.optimize import least_squares  # slow to import
 
     def residuals(p: Floats) -> Floats:
         return np.asarray(p[2] * first * n / (1 + p[0] * (n - 1) + p[1] * pairs) - y)

@@ -11,14 +11,13 @@ import io
 import math
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator
+if TYPE_CHECKING:
+    # Slow to import, and what a chart yields is asked for without drawing one.
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK = "#1f2328"
 MUTED = "#667079"
@@ -105,8 +104,14 @@ _RC: dict[Any, Any] = {
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw with the lab's style, whatever matplotlib is set to elsewhere in the process."""
-    with mpl.rc_context(_RC):
+    with _rc(_RC):
         yield
+
+
+def _rc(settings: dict[str, Any]) -> AbstractContextManager[None]:
+    import matplotlib as mpl
+
+    return mpl.rc_context(settings)
 
 
 def panels(heights: tuple[float, ...], *, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
@@ -116,6 +121,9 @@ def panels(heights: tuple[float, ...], *, width: float = WIDTH) -> tuple[Figure,
         heights: height of each panel in inches.
         width: of the figure, inches.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     engine = ConstrainedLayoutEngine(h_pad=0.05, w_pad=0.05, hspace=0.02)
     figure = Figure(figsize=(width, sum(heights) + 0.33 * len(heights) + 0.45), layout=engine)
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=list(heights))
@@ -142,6 +150,8 @@ def halo() -> dict[str, object]:
 
 def log_time(axis: Axes) -> None:
     """A logarithmic y axis of milliseconds with ticks at 1, 2 and 5 (or decades only over a wide range)."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     if high / low < 10:
@@ -169,7 +179,7 @@ def svg(figure: Figure, salt: str) -> str:
         salt: makes the ids inside unique among all drawings of a page.
     """
     out = io.StringIO()
-    with mpl.rc_context({**_RC, "svg.hashsalt": salt}):
+    with _rc({**_RC, "svg.hashsalt": salt}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, dpi=160)
     figure.set_layout_engine("none")  # the layout stands; computing it again for a PNG takes as long again
     text = out.getvalue()
@@ -189,6 +199,6 @@ def svg(figure: Figure, salt: str) -> str:
 def png(figure: Figure) -> bytes:
     """The figure as a PNG on white at twice the size of a screen's pixel."""
     out = io.BytesIO()
-    with mpl.rc_context(_RC):
+    with _rc(_RC):
         figure.savefig(out, format="png", dpi=192, facecolor="white", metadata={"Software": None})
     return out.getvalue()

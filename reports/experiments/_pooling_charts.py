@@ -8,14 +8,15 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from reports.charts import style
 from reports.charts.scene import Drawing
 from reports.view import number
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from reports.analysis.pool_cells import Figures
     from reports.experiments._pooling_groups import Group, Overhead
 
@@ -25,6 +26,8 @@ NODES = {"client": style.GREY, "pooler": style.BLUE, "router": style.SKY, "datab
 
 def panels_beside(count: int, height: float) -> tuple[Figure, list[Axes]]:
     """Panels beside each other."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(style.WIDTH, height), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False)
     return figure, list(axes[0])
@@ -76,6 +79,8 @@ def rate_chart(groups: Sequence[Group]) -> tuple[Drawing, ...]:
     kinds = sorted({(g.workload, g.clients) for g in base})
     if not kinds:
         return ()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(style.WIDTH, 1.75 * len(kinds) + 0.3), layout="constrained")
     axes = figure.subplots(len(kinds), 2, squeeze=False)
     for row, (workload, clients) in zip(axes, kinds, strict=True):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +19,21 @@ from hypothesis import strategies as st
 from lab import cli
 from lab.commands.verify import needs_of
 from lab.errors import LabError, UsageError
+from lab.experiment.jobs import Job, kinds, plan_job, run_job
+from lab.scenario.models import Scenario
 from lab.scenario.progress import Progress
 from lab.topology.loader import load_topology
-from lab.verify import Asked, Need, choose, least_cover, open_folder, read_state, run, write_state
+from lab.verify import (
+    Asked,
+    Need,
+    choose,
+    least_cover,
+    open_folder,
+    read_state,
+    run,
+    runs_text,
+    write_state,
+)
 from reports import scorecard_html, view
 from reports.findings import Finding, Status, Target, Verdict
 from reports.judge import judge_finding
@@ -77,18 +92,83 @@ def test_every_need_of_risk_is_covered_by_few_runs() -> None:
     needs = needs_of([PROD])
     chosen = choose(needs, ASKED)
     names = {cell.story.name for cell in chosen.cells}
-    assert all("is an experiment" in why for why in chosen.unanswered.values())
+    assert chosen.unanswered == {}
     for need in needs:
-        assert names & set(need.scenarios) or f"risk-prod {need.target}" in chosen.unanswered, need.target
+        assert names & set(need.scenarios), need.target
     assert len(names) < len(needs) / 2
-    assert all(cell.story.trials == 1 for cell in chosen.cells)
+    assert all(cell.story.trials == 1 for cell in chosen.cells if isinstance(cell.story, Scenario))
     # What proves an RPO is a partition, whatever else yields the figure.
     assert "isolate-primary-from-peers" in names
 
 
 def test_full_runs_what_promises_ask_for() -> None:
     full = choose(needs_of([PROD]), ASKED.model_copy(update={"quick": False}))
-    assert all(cell.story.trials >= 3 for cell in full.cells if cell.story.faults)
+    broken = [c.story for c in full.cells if isinstance(c.story, Scenario) and c.story.faults]
+    assert broken
+    assert all(story.trials >= 3 for story in broken)
+
+
+def test_an_experiment_is_a_run_of_the_plan() -> None:
+    needs = [Need(topology="risk-prod", target="R8", scenarios=("pooling",))]
+    quick, full = (choose(needs, ASKED.model_copy(update={"quick": short})) for short in (True, False))
+    (short,), (whole,) = quick.cells, full.cells
+    assert isinstance(short.story, Job)
+    assert isinstance(whole.story, Job)
+    assert short.story.name == whole.story.name == "pooling"
+    assert short.story.estimate_s < whole.story.estimate_s / 3
+    assert short.key != whole.key
+    # The estimate is no part of what is asked for: a better one does not run it again.
+    told = replace(short, story=short.story.model_copy(update={"estimate_s": 1.0}))
+    assert told.key == short.key
+
+
+@pytest.mark.parametrize("name", ["pooling", "pool-compat", "pool-size", "capacity"])
+def test_every_experiment_can_be_a_job(name: str) -> None:
+    job = plan_job(name, PROD, quick=True)
+    assert job.name == name
+    assert 0 < job.estimate_s <= 330
+    # What a job is asked for survives being written down.
+    assert Job.model_validate_json(job.model_dump_json()).settings.keys() == job.settings.keys()
+    # Names of arguments that the experiment really has.
+    kind = kinds()[name]
+    seen: dict[str, Any] = {}
+    module = importlib.import_module(kind.run.__module__)
+    runner = next(
+        n for n in ("run_pooling", "run_compat", "run_sizing", "run_capacity") if hasattr(module, n)
+    )
+    signature = inspect.signature(getattr(module, runner))
+
+    def stand_in(*args: Any, **named: Any) -> Path:
+        seen["bound"] = signature.bind(*args, **named)
+        return Path("record")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, runner, stand_in)
+        done = run_job(
+            object(), job, seed=1, runs_dir=Path("runs"), command="lab verify", progress=Progress()
+        )
+    assert done.path == Path("record")
+    assert seen["bound"].arguments["seed"] == 1
+
+
+def test_an_experiment_that_a_topology_lacks_parts_for_is_no_run() -> None:
+    needs = [Need(topology="innovate-prod", target="A", scenarios=("pooling",))]
+    chosen = choose(needs, Asked(name="x", topologies=("innovate-prod",), quick=True))
+    assert chosen.cells == ()
+    assert "no pooler" in chosen.unanswered["innovate-prod A"]
+    with pytest.raises(UsageError, match="no scenario or experiment 'nowhere'"):
+        plan_job("nowhere", PROD, quick=True)
+
+
+def test_the_plan_counts_labs_not_settings() -> None:
+    needs = [
+        Need(topology=name, target="A", scenarios=("steady",)) for name in ("innovate-dev", "innovate-prod")
+    ]
+    asked = Asked(name="x", topologies=("innovate-dev", "innovate-prod"), quick=True)
+    assert runs_text(choose(needs, asked).cells) == "2 runs on 2 labs"
+    assert runs_text(choose(needs[:1], asked.model_copy(update={"topologies": ("innovate-dev",)})).cells) == (
+        "1 run on 1 lab"
+    )
 
 
 def test_a_need_that_nothing_fits_is_named() -> None:
@@ -109,14 +189,16 @@ def test_settings_reach_topology_and_scenario() -> None:
     asked = ASKED.model_copy(update={"settings": ("postgres.synchronous=off", "load.rate=30")})
     for cell in choose(needs_of([PROD]), asked).cells:
         assert cell.topology.postgres.synchronous == "off"
-        assert cell.story.load.rate == 30
+        assert isinstance(cell.story, Job) or cell.story.load.rate == 30
 
 
 def test_a_topology_with_another_schema_gets_a_load_that_runs_there() -> None:
     need = [Need(topology="innovate-prod", target="A", scenarios=("kill-primary",))]
     cell = choose(need, Asked(name="x", topologies=("innovate-prod",), quick=True)).cells[0]
+    assert isinstance(cell.story, Scenario)
     assert cell.story.load.workload == "tpcb"
     mine = choose(NEEDS, ASKED).cells[0]
+    assert isinstance(mine.story, Scenario)
     assert mine.story.load.workload == "risk-api"
 
 
