@@ -20,12 +20,18 @@ TABLE_DATED = "2026-11"
 SOURCE = "AWS: DB instance classes; ElastiCache supported node types; Aurora Serverless v2 capacity"
 
 PRICE_REGION = "us-east-1"
-PRICE_DATED = "2025-06"
-"""The prices are those of that month's public list; check them before money depends on it."""
-PRICE_SOURCE = (
-    "AWS public price lists of RDS for PostgreSQL, Aurora PostgreSQL (Standard) and ElastiCache for Redis "
-    "OSS, on demand, Single-AZ; a Multi-AZ standby is a second instance"
-)
+"""Prices are on demand and Single-AZ, of RDS for PostgreSQL, Aurora PostgreSQL (Standard) and ElastiCache for
+Redis OSS; a Multi-AZ standby is a second instance. Check them before money depends on it."""
+LISTED = "AWS price list of 2026-08-21"
+"""AWS Price List API, offer version 20260821071526: the list itself could not be asked from here, a table
+that was generated from it could be read. ``_LISTED`` names what it holds."""
+ESTIMATED = "Infracost's estimates, read in 2026-11"
+"""Monthly costs that Infracost published for these classes from the same API, ÷ 730 h; the list's date is
+not told."""
+QUOTED = "quoted in articles of 2026-06, not verified"
+"""The price of an ACU in articles of that month that name the region; not read from a list."""
+UNVERIFIED = "of 2025-06, not verified"
+"""Taken down from the public list of that month; no source could be read here to compare it with."""
 
 CONNECTION_BYTES = 9_531_392
 """Memory of the instance per connection in RDS' and Aurora's default ``max_connections``."""
@@ -36,7 +42,7 @@ ACU_GIB = 2.0
 ACU_VCPU = 0.25
 """Its CPU. The vendor says "corresponding": that of its memory-optimised classes, 8 GiB a vCPU."""
 ACU_PRICE = 0.12
-"""One ACU for an hour, Aurora Standard."""
+"""One ACU for an hour, Aurora Standard; source: ``QUOTED``."""
 ACU_RANGE = (0.5, 128.0)
 """Least (0 with auto-pause, where the version has it) and largest capacity of one instance."""
 
@@ -119,13 +125,26 @@ INSTANCE_CLASSES: dict[str, InstanceClass] = {
     "cache.t3.micro": InstanceClass(2, 0.5, 0.017),
     "cache.t3.small": InstanceClass(2, 1.37, 0.034),
     "cache.t3.medium": InstanceClass(2, 3.09, 0.068),
-    **_family(
-        "cache.r6g",
-        {"large": (2, 13.07), "xlarge": (4, 26.32), "2xlarge": (8, 52.82), "4xlarge": (16, 105.81),
-         "8xlarge": (32, 209.55), "12xlarge": (48, 317.77), "16xlarge": (64, 419.09)},
-        0.206,
-    ),
+    "cache.r6g.large": InstanceClass(2, 13.07, 0.206),
+    "cache.r6g.xlarge": InstanceClass(4, 26.32, 0.411),
+    "cache.r6g.2xlarge": InstanceClass(8, 52.82, 0.821),
+    "cache.r6g.4xlarge": InstanceClass(16, 105.81, 1.642),
+    "cache.r6g.8xlarge": InstanceClass(32, 209.55, 3.284),
+    "cache.r6g.12xlarge": InstanceClass(48, 317.77, 4.925),
+    "cache.r6g.16xlarge": InstanceClass(64, 419.09, 6.567),
 }  # fmt: skip
+
+_LISTED = frozenset(
+    f"{family}.{size}"
+    for family, sizes in (
+        ("db.t3", ("medium", "large", "xlarge", "2xlarge")),
+        ("db.r5", ("large", "xlarge", "2xlarge", "4xlarge", "8xlarge", "12xlarge", "24xlarge")),
+        ("cache.t3", ("micro", "small", "medium")),
+        ("cache.r6g", ("large", "xlarge", "2xlarge", "4xlarge", "8xlarge", "12xlarge")),
+    )
+    for size in sizes
+)
+_ESTIMATED = frozenset({("db.t3.micro", False), ("db.t3.medium", True), ("db.t3.large", True)})
 
 SERVERLESS = "db.serverless"
 CUSTOM = "custom"
@@ -143,6 +162,19 @@ def instance_class(name: str) -> InstanceClass:
             hint=f"Known are: {', '.join(near or sorted(INSTANCE_CLASSES))}; {SERVERLESS} with acu; "
             f"{CUSTOM} with vcpu and memory_gib.",
         ) from None
+
+
+def price_source(name: str, *, aurora: bool = False) -> str:
+    """Where the price of a class comes from, with its date; says so where it could not be verified.
+
+    Args:
+        aurora: its price as an instance of Aurora.
+    """
+    if name == SERVERLESS:
+        return QUOTED
+    if not aurora and name in _LISTED:
+        return LISTED
+    return ESTIMATED if (name, aurora) in _ESTIMATED else UNVERIFIED
 
 
 def serverless(maximum: float, minimum: float = 1.0) -> InstanceClass:

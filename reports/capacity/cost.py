@@ -9,10 +9,11 @@ from lab.experiment.slo import Objective
 from lab.topology.instances import (
     CUSTOM,
     INSTANCE_CLASSES,
-    PRICE_DATED,
     PRICE_REGION,
     SERVERLESS,
+    UNVERIFIED,
     instance_class,
+    price_source,
 )
 from reports.capacity.answer import Point, at, ceiling
 from reports.capacity.system import Demand, System
@@ -46,8 +47,16 @@ def monthly(classes: dict[str, str], replicas: int) -> float | None:
 
 
 def dated() -> str:
-    """Of which month and region the prices are."""
-    return f"prices of {PRICE_REGION}, {PRICE_DATED}"
+    """Of which region the prices are and where they come from; those that could not be verified by name."""
+    classes = [name for name, one in INSTANCE_CLASSES.items() if name.startswith("db.") and one.price]
+    sources = dict.fromkeys(price_source(name) for name in classes)
+    # A family whose classes are all unverified is named once.
+    doubtful = [name for name in classes if price_source(name) == UNVERIFIED]
+    families = {name.rpartition(".")[0] for name in classes}
+    whole = [f for f in sorted(families) if all(c in doubtful for c in classes if c.startswith(f"{f}."))]
+    named = [*(f"{f}.*" for f in whole), *(c for c in doubtful if c.rpartition(".")[0] not in whole)]
+    known = " and ".join(source for source in sources if source != UNVERIFIED)
+    return f"prices of {PRICE_REGION}: {known}; {UNVERIFIED}: {', '.join(named)}"
 
 
 @dataclass(frozen=True)

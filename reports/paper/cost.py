@@ -1,13 +1,14 @@
 """Cost of a month against the promised one: the least that the database instances can cost.
 
 A month is 730 h. A serverless instance is billed for its least capacity at least, unless it pauses; any other
-one for its class. Prices are those of ``lab/topology/instances.py``, dated and of one region. Storage, I/O,
-backups, the proxy and the cache come on top, so that a promise that fails here fails all the more.
+one for its class. Prices are those of ``lab/topology/instances.py``, of one region, each with its source and
+date, or *not verified*. Storage, I/O, backups, the proxy and the cache come on top, so that a promise that
+fails here fails all the more.
 """
 
 from __future__ import annotations
 
-from lab.topology.instances import ACU_PRICE, PRICE_DATED, PRICE_REGION
+from lab.topology.instances import ACU_PRICE, PRICE_REGION, SERVERLESS, price_source
 from lab.topology.models import DatabaseNode, Topology
 from lab.topology.sizing import size_of
 from reports.findings import Finding, Verdict
@@ -37,7 +38,8 @@ def _least(paper: Paper) -> Finding:
     total = round(sum(cost or 0.0 for cost, _ in parts), 2)
     terms = list(dict.fromkeys(text for _, text in parts))
     said = "; ".join(terms) if len(parts) == 1 else f"{len(parts)} instances, each {'; '.join(terms)}"
-    said += f" ({PRICE_REGION}, {PRICE_DATED}; storage, I/O and all else on top)"
+    sources = ", ".join(dict.fromkeys(_source(node, topology) for node in topology.postgres.nodes))
+    said += f" ({PRICE_REGION}; price: {sources}; storage, I/O and all else on top)"
     if paused:
         hours = "it pauses when idle, so that it is billed for the hours in use only"
         return Finding(metric=METRIC, unit="$", value=None, status="inconclusive", why=f"{hours}: {said}")
@@ -54,6 +56,11 @@ def _of(node: DatabaseNode, topology: Topology) -> tuple[float | None, str]:
     if price is None:
         return None, ""
     return price * HOURS, f"{node.instance_class} {price:g} $/h × {HOURS:g} h = {price * HOURS:.2f} $"
+
+
+def _source(node: DatabaseNode, topology: Topology) -> str:
+    name = SERVERLESS if node.acu is not None else node.instance_class
+    return price_source(name, aurora=topology.postgres.service == "aurora")
 
 
 RULE = Rule("cost", "cost of a month", {METRIC: "$"}, run)
