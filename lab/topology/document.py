@@ -190,12 +190,20 @@ def validate(document: Document, model: type[_M]) -> _M:
         return model.model_validate(document.data)
     except ValidationError as error:
         lines = []
-        for item in error.errors(include_url=False):
+        items = error.errors(include_url=False)
+        for item in items:
             path = tuple(item["loc"])
+            # pydantic counts the items that are right: a list whose items are wrong is not short for that.
+            if item["type"] == "too_short" and any(_within(other["loc"], path) for other in items):
+                continue
             field = _dotted(document.data, path)
             what = _explain(item, model, path)
             lines.append(f"{document.mark(path)}: {f'{field}: ' if field else ''}{what}")
         raise UsageError("\n".join(lines)) from error
+
+
+def _within(path: Path_, around: Path_) -> bool:
+    return len(path) > len(around) and path[: len(around)] == around
 
 
 def _explain(item: Any, model: type[BaseModel], path: Path_) -> str:

@@ -1,6 +1,6 @@
 """What was made worse on purpose turns the promises that it breaks to *not met*, and no others.
 
-On records with a known truth, through the same scorecard; ``tests/integration/test_worse.py`` does it with labs.
+On records with a known truth, through the same scorecard; tests/integration/test_worse.py does it with labs.
 """
 
 from __future__ import annotations
