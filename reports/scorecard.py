@@ -25,7 +25,11 @@ ORDER: tuple[Status, ...] = ("not met", "met", "inconclusive", "invalid", "not r
 """Of several runs' verdicts the first of these counts."""
 PICTURES: tuple[tuple[str, str], ...] = (
     ("rto.", "waterfall"), ("failover.", "waterfall"), ("rpo.", "timeline"), ("ledger.", "timeline"),
-    ("pool.", "pool"), ("db.cpu", "cpu"), ("reads.", "replication"), ("", "timeline"),
+    ("pool.overhead_reduction", "pooling-overhead"), ("pool.efficiency", "pooling-overhead"),
+    ("prepared.", "pooling-rates"), ("pool.", "pool"), ("pool.", "pooling-modes"),
+    ("capacity.", "capacity-curves"), ("alarm.", "alarms"), ("db.cpu", "cpu"), ("query.", "timeline"),
+    ("reads.", "reads"), ("analytics.", "reads"), ("batch.", "reads"), ("reads.", "replication"),
+    ("cache.", "cache"), ("redis.", "redis"), ("", "timeline"),
 )  # fmt: skip
 """Beginning of a metric → the chart of a run that shows it; the first whose picture is there."""
 

@@ -131,7 +131,8 @@ def patroni_state(data: Mapping[str, object]) -> list[Figure]:
 
 
 PG_SQL = """
-SELECT 'pg_connections', COALESCE(state, 'other'), count(*)::float8
+SELECT 'pg_connections',
+    CASE WHEN application_name LIKE 'lab-%' THEN 'lab' ELSE COALESCE(state, 'other') END, count(*)::float8
   FROM pg_stat_activity WHERE backend_type = 'client backend' GROUP BY 2
 UNION ALL SELECT 'pg_active', COALESCE(wait_event_type || ':' || wait_event, 'CPU'), count(*)::float8
   FROM pg_stat_activity WHERE state = 'active' AND backend_type = 'client backend'

@@ -138,6 +138,9 @@ def test_alarms_of_a_recorded_run(tmp_path: Path) -> None:
             {"t": second * NS, "node": "pg1", "metric": metric, "label": None, "value": value}
             for metric, value in figures.items()
         ]
+        # The lab's own sessions raise no alarm of the document's.
+        own = {"metric": "pg_connections", "label": "lab", "value": 100.0}
+        rows.append({"t": second * NS, "node": "pg1", **own})
     writer.rows("metrics", rows)
     writer.close("closed")
     record = RecordReader(writer.path)
