@@ -195,7 +195,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "patroni_timeline": ("1", "the node's timeline, as Patroni's REST API says"),
     "pg_connections": (
         "1",
-        "backends by state; label: state, or ``lab`` for those of the lab's own instruments",
+        "backends by state; label: state, ``lab`` for the lab's own instruments",
     ),
     "pg_active": (
         "1",

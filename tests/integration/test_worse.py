@@ -1,7 +1,7 @@
 """A lab made worse on purpose: the promises that this breaks turn to *not met*, and no others.
 
-Each case verifies a few promises of risk-prod as the document has it, and again with one setting changed. Slow:
-some minutes each, eight with a ``ttl`` of 300 s.
+Each case verifies a few promises of risk-prod as the document has it, and again with one setting changed.
+Slow: some minutes each, eight with a ``ttl`` of 300 s.
 """
 
 from __future__ import annotations
