@@ -18,6 +18,10 @@ def markdown(card: Scorecard, *, level: int = 2) -> str:
     lines = [f"**{answer_of(card)[0]}.**", ""]
     if card.machine:
         lines += [f"Measured on {card.machine}{'; quick, one trial a run' if card.quick else ''}.", ""]
+    if card.runs:
+        said = ", ".join(f"`{run.scenario}` on {run.topology}" for run in card.runs)
+        many = f"{len(card.runs)} run{'s' if len(card.runs) != 1 else ''}"
+        lines += [f"From {many}, {card.seconds / 60:.0f} min: {said}.", ""]
     for topology in dict.fromkeys(row.topology for row in card.rows):
         lines += _environment([row for row in card.rows if row.topology == topology], level)
     return "\n".join([*lines, *(f"- {_cell(note)}" for note in card.notes)]).rstrip() + "\n"

@@ -193,10 +193,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "processes": ("1", "processes and threads"),
     "patroni_is_primary": ("1", "1 where Patroni's REST API says that the node leads"),
     "patroni_timeline": ("1", "the node's timeline, as Patroni's REST API says"),
-    "pg_connections": (
-        "1",
-        "backends by state; label: state, ``lab`` for the lab's own instruments",
-    ),
+    "pg_connections": ("1", "client backends; label: state, or ``lab`` for the lab's own instruments"),
     "pg_active": (
         "1",
         "active client backends at the moment of the sample, the lab's own left out; label: "
