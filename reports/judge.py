@@ -6,6 +6,7 @@
   outage that did not end within a time that is already beyond the limit.
 - *met* needs the worst trial within the limit and at least 3 trials (or as many as the target asks for, if
   more) where trials make the figure; with fewer it is *inconclusive*.
+- A run whose scenario can only refute a target never shows that it is met.
 - *no outage* meets an RTO: trials count only where the fault was verified to be in effect.
 """
 
@@ -48,6 +49,9 @@ def judge(analysis: Analysis, target: Target) -> Verdict:
             why = f"not built yet: {target.not_built}"
         return Verdict(target=target, status="not run", why=why)
     verdict = judge_finding(target, analysis.finding(target.metric))
+    if verdict.status == "met" and target.proven_by and scenario not in target.proven_by:
+        why = f"{verdict.why}; but {scenario} can only refute it: proven by {', '.join(target.proven_by)}"
+        verdict = verdict.model_copy(update={"status": "inconclusive", "why": why})
     said = _stand_ins(target, analysis.manifest)
     return verdict.model_copy(update={"why": f"{verdict.why} ({said})"}) if said else verdict
 

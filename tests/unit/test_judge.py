@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports.findings import Finding, Target
-from reports.judge import judge_finding
+from reports.judge import judge, judge_finding
 
 settings.register_profile("lab", deadline=None)  # a shared machine has slow moments
 settings.load_profile("lab")
@@ -118,3 +119,20 @@ def test_met_means_the_comparison_holds_with_three_trials(
     }[comparison]
     assert (got == "met") == (holds and trials >= 3)
     assert (got == "not met") == (not holds)
+
+
+def test_a_run_that_can_only_refute_never_proves() -> None:
+    target = TARGET.model_copy(
+        update={"scenarios": ("kill-primary", "kill-postmaster"), "proven_by": ("kill-primary",)}
+    )
+
+    def said(scenario: str, value: float) -> str:
+        run: Any = SimpleNamespace(
+            manifest=SimpleNamespace(scenario=scenario, substitutions=[]), finding=lambda _: finding(value)
+        )
+        return judge(run, target).status
+
+    assert said("kill-primary", 20) == "met"
+    assert said("kill-postmaster", 20) == "inconclusive"
+    assert said("kill-postmaster", 301) == "not met"
+    assert said("steady", 20) == "not run"

@@ -60,7 +60,9 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Status]:
 
 def test_as_the_document_has_it_nothing_that_was_run_is_broken(calm: dict[str, Status]) -> None:
     assert broken(calm) == set()
-    assert calm["R16.rto-write"] == calm["R16.rpo"] == calm["R15.pool-utilisation"] == "met"
+    assert calm["R16.rto-write"] == calm["R15.pool-utilisation"] == "met"
+    # A kill cannot prove it.
+    assert calm["R16.rpo"] == "inconclusive"
 
 
 def every_connection_in_use(path: Path) -> None:
