@@ -41,7 +41,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         extra: Annotated[
             list[str] | None,
-            typer.Option("--with", metavar="RUN", help="A run record that also answers promises."),
+            typer.Option(
+                "--with", metavar="RUN", help="A run that also answers promises, or all of a verification."
+            ),
         ] = None,
         settings: Annotated[
             list[str] | None,
@@ -76,7 +78,6 @@ def register(app: typer.Typer) -> None:
         invalid or not run, 3 wrong input, 4 the lab failed.
         """
         from lab import terminal
-        from lab.record.reader import find_run
         from lab.verify import Asked, Chosen, choose
 
         topologies = _topologies(systems or [], env or [], every, settings or [])
@@ -86,7 +87,7 @@ def register(app: typer.Typer) -> None:
             quick=quick,
             settings=tuple(settings or ()),
         )
-        with_runs = [find_run(one, runs) for one in extra or []]
+        with_runs = [record for one in extra or [] for record in records_of(one, runs)]
         old = _earlier(against, runs) if against else None
         needs = needs_of(topologies, only or [])
         chosen = Chosen((), {}) if no_run else choose(needs, asked)
@@ -175,6 +176,17 @@ def needs_of(topologies: Sequence[Topology], only: Sequence[str] = ()) -> list[N
         if one not in named:
             raise UsageError(f"no target {one!r}", hint="`lab list targets` shows what there is.")
     return found
+
+
+def records_of(reference: str, runs: Path) -> list[Path]:
+    """The run record of a name or path, or those of a verification. Errors as of ``find_run``."""
+    from lab.record.reader import find_run
+    from lab.verify import STATE, read_state
+
+    for folder in (Path(reference), runs / reference):
+        if (folder / STATE).is_file():
+            return [folder / job.record for job in read_state(folder).jobs if job.record]
+    return [find_run(reference, runs)]
 
 
 def _chosen(target: str, only: Sequence[str]) -> bool:

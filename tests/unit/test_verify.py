@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab import cli
-from lab.commands.verify import needs_of
-from lab.errors import LabError, UsageError
+from lab.commands.verify import needs_of, records_of
+from lab.errors import LabError, RecordError, UsageError
 from lab.experiment.jobs import Job, kinds, plan_job, run_job
 from lab.scenario.models import Scenario
 from lab.scenario.progress import Progress
@@ -264,6 +264,16 @@ def test_it_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert all(job.record for job in state.jobs)
     write_state(folder, state.model_copy(update={"state": "closed"}))
     assert open_folder(ASKED, tmp_path) != folder
+
+
+def test_runs_of_a_verification_answer_another(tmp_path: Path) -> None:
+    folder = open_folder(ASKED, tmp_path)
+    state = start(folder, Runner(fail_at=1))
+    (record,) = [job.record for job in state.jobs if job.record]
+    assert records_of(folder.name, tmp_path) == records_of(str(folder), Path("nowhere")) == [folder / record]
+    assert records_of(str(folder / record), tmp_path) == [(folder / record).resolve()]
+    with pytest.raises(RecordError, match="no run record"):
+        records_of("nothing", tmp_path)
 
 
 def test_what_was_asked_otherwise_begins_anew(tmp_path: Path) -> None:
