@@ -207,6 +207,9 @@ def test_a_generator_that_lagged_voids_what_it_measured(tmp_path: Path) -> None:
     found, _ = of(tmp_path, schedule_lag_ms=40.0)
     assert status(found, "R15.query-time") == "invalid"
     assert "lagged" in (found.finding("query.mean").why)  # type: ignore[union-attr]
+    alarm = found.finding("alarm.latency")
+    assert alarm is not None
+    assert alarm.status == "invalid"
     assert status(found, "R16.rto-write") == "met"
 
 
