@@ -128,7 +128,9 @@ def test_every_class_of_the_ledger_is_found(tmp_path: Path) -> None:
 
 
 def test_a_partition_without_loss_proves_it(tmp_path: Path) -> None:
-    found = analyse(expose(make_record(tmp_path / "run", fault="partition-node")))
+    found = analyse(
+        expose(make_record(tmp_path / "run", fault="partition-node", scenario="isolate-primary-from-peers"))
+    )
     assert status(found, "R16.rpo") == "met"
 
 
@@ -214,7 +216,16 @@ def test_a_generator_that_lagged_voids_what_it_measured(tmp_path: Path) -> None:
 
 
 def test_a_probe_that_lagged_blurs_the_outage_and_not_the_ledger(tmp_path: Path) -> None:
-    found = analyse(expose(make_record(tmp_path / "run", probe_lag_s=0.3, fault="partition-node")))
+    found = analyse(
+        expose(
+            make_record(
+                tmp_path / "run",
+                probe_lag_s=0.3,
+                fault="partition-node",
+                scenario="isolate-primary-from-peers",
+            )
+        )
+    )
     assert [bool(t.invalid) for t in found.trials] == [True, False, False]
     assert "lagged" in found.trials[0].invalid[0]
     assert status(found, "R16.rto-write") == "inconclusive"
