@@ -108,7 +108,8 @@ def styled() -> Iterator[None]:
         yield
 
 
-def _rc(settings: dict[str, Any]) -> AbstractContextManager[None]:
+def _rc(settings: Any) -> AbstractContextManager[None]:
+    """matplotlib's settings meanwhile. Any: its own type would list every key there is."""
     import matplotlib as mpl
 
     return mpl.rc_context(settings)
