@@ -15,21 +15,10 @@ from lab.deploy.parameters import max_connections
 from lab.deploy.render import render
 from lab.deploy.secret_names import application_role, document_roles
 from lab.errors import UsageError
-from lab.topology.instances import (
-    ESTIMATED,
-    INSTANCE_CLASSES,
-    LISTED,
-    QUOTED,
-    SERVERLESS,
-    UNVERIFIED,
-    instance_class,
-    price_source,
-    serverless,
-)
+from lab.topology.instances import INSTANCE_CLASSES, instance_class, serverless
 from lab.topology.loader import list_topologies, load_topology
 from lab.topology.models import Topology
 from lab.topology.sizing import resources_for, scale_for, size_of
-from reports.capacity.cost import dated
 from tests.fix_topology import allocate
 
 NAMES = [
@@ -390,16 +379,3 @@ def test_what_is_not_built_is_told() -> None:
     told = notes(topology, allocate(topology))
     for part in ("MongoDB", "Neo4j", "InfluxDB"):
         assert any(text.startswith(f"not built: {part}") for text in told)
-
-
-def test_every_price_says_where_it_comes_from() -> None:
-    assert price_source("db.r5.large") == LISTED
-    assert price_source("db.r5.large", aurora=True) == UNVERIFIED
-    assert price_source("db.t3.medium", aurora=True) == ESTIMATED
-    assert price_source("db.m6i.large") == UNVERIFIED
-    assert price_source(SERVERLESS) == QUOTED
-    told = dated()
-    assert LISTED in told
-    assert "not verified: db.m6i.*" in told
-    assert "db.t3.small" in told
-    assert "db.r5.large" not in told

@@ -138,27 +138,6 @@ def test_wrong_value_names_line_field_and_value(tmp_path: Path) -> None:
     assert "found 'sesion'" in message
 
 
-def test_a_wrong_item_is_one_error_and_not_a_short_list(tmp_path: Path) -> None:
-    path = tmp_path / "own.yaml"
-    path.write_text(
-        "extends: risk-dev\nname: own\nenvironment: dev\ntitle: Own\npostgres:\n  nodes:\n"
-        "    - {name: pg1, role: primary, instance_class: db.t3.medum, zone: a}\n"
-    )
-    with pytest.raises(UsageError, match=r"own\.yaml:7:34: postgres\.nodes\.pg1\.instance_class") as caught:
-        load_topology(path)
-    assert "at least 1 item" not in str(caught.value)
-    path.write_text(path.read_text().rpartition("\n    -")[0].replace("nodes:", "nodes: []") + "\n")
-    with pytest.raises(UsageError, match="at least 1 item"):
-        load_topology(path)
-
-
-def test_two_nodes_of_one_name(tmp_path: Path) -> None:
-    path = tmp_path / "own.yaml"
-    path.write_text("extends: risk-uat\nname: own\ntitle: Own\nobserver: {name: pg1, zone: a}\n")
-    with pytest.raises(UsageError, match=r"own\.yaml:1:1: node names must be unique, found twice: pg1"):
-        load_topology(path)
-
-
 def test_rules_across_fields_are_explained(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"x\.yaml:\d+:\d+: postgres\.patroni: loop_wait \+ 2 \* retry_timeout"
