@@ -38,11 +38,15 @@ def scorecard(
     runs: list[Run] = []
     notes: list[str] = []
     machine = ""
+    scales: dict[str, list[str]] = {}
+    """Scale of the instance classes → the topologies that ran at it."""
     records = [(folder / job.record, True) for job in state.jobs if job.record]
     for path, own in [*records, *((path, False) for path in extra)]:
         say(f"analysing {path.name}")
         try:
-            run, found, told = _one(path, folder, {name: paper.targets for name, paper in papers.items()})
+            run, found, told, scale = _one(
+                path, folder, {name: paper.targets for name, paper in papers.items()}
+            )
         except RecordError as error:
             if not own:
                 raise
@@ -51,6 +55,7 @@ def scorecard(
         runs.append(run)
         notes += told[1:]
         machine = machine or told[0]
+        scales.setdefault(scale, []).append(run.topology)
         for one in found:
             said[run.topology][one.verdict.target.id].append(one)
     notes += [f"{job.scenario} on {job.topology} failed: {job.error}" for job in state.jobs if job.error]
@@ -72,11 +77,19 @@ def scorecard(
         seconds=state.seconds,
         settings=state.asked.settings,
         complete=state.state == "closed",
-        machine=machine,
+        machine=", ".join([machine, *_scaled(scales)] if machine else []),
         notes=tuple(dict.fromkeys(notes)),
         rows=tuple(rows),
         runs=tuple(run.model_copy(update={"answers": answers.count(run.name)}) for run in runs),
     )
+
+
+def _scaled(scales: dict[str, list[str]]) -> list[str]:
+    """``instance classes × 0.25``, with the topologies where they are not all scaled alike."""
+    told = {scale: list(dict.fromkeys(names)) for scale, names in scales.items() if scale}
+    if len(told) < 2:
+        return [f"instance classes × {scale}" for scale in told]
+    return [f"instance classes × {scale} in {', '.join(names)}" for scale, names in told.items()]
 
 
 def _failed(targets: Sequence[Target], topology: str, state: State) -> dict[str, str]:
@@ -92,8 +105,11 @@ def _failed(targets: Sequence[Target], topology: str, state: State) -> dict[str,
 
 def _one(
     path: Path, folder: Path, targets: dict[str, tuple[Target, ...]]
-) -> tuple[Run, list[Said], list[str]]:
-    """(the run, what it says, the machine and then notes) of one record. Writes its report beside it."""
+) -> tuple[Run, list[Said], list[str], str]:
+    """(the run, what it says, the machine and then notes, its scale) of one record.
+
+    Writes the run's report beside it.
+    """
     done = pipeline.analyse_and_report(path, quiet=True)
     record = RecordReader(path)
     head = record.manifest
@@ -117,11 +133,9 @@ def _one(
     ]
     machine = head.machine
     text = f"{machine['cores']} cores, {terminal.bytes_text(machine['memory_bytes'])}" if machine else ""
-    if head.scale is not None and text:
-        text += f", instance classes × {head.scale:g}"
     notes = [f"substituted: {one}" for one in head.substitutions]
     notes += [f"{head.run}: {head.not_run}"] if head.not_run else []
-    return run, said, [text, *notes]
+    return run, said, [text, *notes], f"{head.scale:g}" if head.scale is not None else ""
 
 
 def _title(record: RecordReader) -> str:

@@ -20,7 +20,7 @@ from lab.scenario.progress import Progress
 from lab.topology.loader import load_topology
 from lab.verify import Asked, Need, choose, open_folder, run
 from reports.findings import Status
-from reports.verified import scorecard
+from reports.verified import _scaled, scorecard
 from tests.synthetic import make_record
 
 PROD = load_topology("risk-prod")
@@ -105,3 +105,12 @@ def test_what_is_worse_breaks_its_promises_and_no_others(
     assert {t: s for t, s in now.items() if t not in expected} == {
         t: s for t, s in calm.items() if t not in expected
     }
+
+
+def test_each_scale_is_told_with_its_topologies() -> None:
+    assert _scaled({"0.25": ["risk-prod", "risk-prod"]}) == ["instance classes × 0.25"]
+    assert _scaled({"1": ["risk-dev"], "0.25": ["risk-prod", "dora-prod", "risk-prod"]}) == [
+        "instance classes × 1 in risk-dev",
+        "instance classes × 0.25 in risk-prod, dora-prod",
+    ]
+    assert _scaled({"": ["risk-prod"]}) == []
