@@ -34,6 +34,7 @@ def scorecard(
     Raises UsageError where a targets file is wrong, RecordError where a record given in ``extra`` is damaged.
     """
     papers = {topology.name: paper_of(topology) for topology in topologies}
+    targets = {name: paper.targets for name, paper in papers.items()}
     said: dict[str, dict[str, list[Said]]] = defaultdict(lambda: defaultdict(list))
     runs: list[Run] = []
     notes: list[str] = []
