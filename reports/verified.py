@@ -45,9 +45,7 @@ def scorecard(
     for path, own in [*records, *((path, False) for path in extra)]:
         say(f"analysing {path.name}")
         try:
-            run, found, told, scale = _one(
-                path, folder, {name: paper.targets for name, paper in papers.items()}
-            )
+            run, found, told, scale = _one(path, folder, targets)
         except RecordError as error:
             if not own:
                 raise
