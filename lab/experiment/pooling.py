@@ -326,7 +326,12 @@ def _job(topology: Topology, quick: bool) -> Job:
     """Short: what promises ask for, at 20 clients, with the fewest repeats that make a verdict."""
     _check_topology(topology)
     settings: dict[str, Any] = (
-        {"clients": [20], "repeats": 3, "seconds": 2.0, "groups": ["statement", "prepared", "timeouts"]}
+        {
+            "clients": [20],
+            "repeats": 3,
+            "seconds": 2.0,
+            "groups": ["statement", "single", "prepared", "timeouts"],
+        }
         if quick
         else {"clients": [20, 100], "repeats": 6, "seconds": SECONDS, "groups": list(GROUPS)}
     )
