@@ -381,9 +381,16 @@ def checked(analysis: Analysis) -> list[tuple[Finding, str, str]]:
 
 
 def lead(analysis: Analysis) -> str:
-    """The first screen's figures as one or two sentences; empty for a run without a fault."""
+    """The first screen's figures as one or two sentences."""
     if not analysis.trials:
-        return ""
+        steady = analysis.load.steady
+        if analysis.manifest.fault or steady is None or not steady.ok:
+            return ""
+        mean = figure(steady.response.get("mean"), "ms")
+        bad = steady.errors + steady.dropped
+        failed = "none" if not bad else f"{bad:,} of {steady.count:,}"
+        rate = number(steady.rate)
+        return f"At {rate} requests/s the mean response time was {mean}; {failed} failed or was dropped."
     writes, lost, reads, *_ = headlines(analysis)
     said = []
     if writes.value == "no outage":
