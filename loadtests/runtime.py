@@ -192,6 +192,8 @@ class Runtime:
         try:
             opened.tag = f"/* {first.service} prepare */ "
             self._user_class.prepare(opened)
+            # In session pooling it would keep a server connection that the proof may need.
+            opened.close()
             self.proof = prove_concurrency([_sleeper(session) for session in sessions], self.config.proof)
             self.setup = sum(session.executed for session in {opened, *sessions})
         finally:

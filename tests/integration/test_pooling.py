@@ -14,6 +14,7 @@ import pytest
 
 from lab.deploy.docker_driver import DockerLab
 from lab.experiment.pooling import run_pooling
+from lab.load import LoadSpec, start_load
 from lab.record.reader import RecordReader
 from lab.scenario.journal import Journal
 from reports.experiments.pooling import analyse
@@ -78,6 +79,21 @@ def test_an_experiment_that_is_ended_leaves_a_record_and_a_whole_lab(
     assert len(record.cells()) >= 4
     page = analyse_and_report(path, quiet=True).paths["html"].read_text(encoding="utf-8")
     assert "the run was interrupted" in page
+
+
+def test_more_clients_than_a_session_pool_has_room_for(lab_risk_prod: DockerLab) -> None:
+    # 100 that come and go, 30 server connections: they take turns, at the start of the load too.
+    spec = LoadSpec(
+        workload="limit-check", users=100, duration_s=3, arrivals="closed", pool="session",
+        connections="per-request",
+    )  # fmt: skip
+    handle = start_load(lab_risk_prod, spec, "crowd")
+    try:
+        result = handle.wait(90)
+    finally:
+        handle.stop()
+    assert result.detail["served"] > 50, result.detail
+    assert result.detail["proof"][0]["sessions"] == 30
 
 
 @pytest.mark.slow
