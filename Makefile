@@ -71,7 +71,7 @@ chaos: venv ## Run a scenario against a lab and judge it
 	@$(LAB) run $(SCENARIO) --topology $(TOPOLOGY) $(NAMED) --trials $(TRIALS) $(ARGS)
 
 .PHONY: latency
-latency: setup ## The mixed load at a stated rate: latency, pools, CPU, cache, alarms (ARGS="--rate 80 --duration 60s")
+latency: setup ## The mixed load at a stated rate: latency, pools, CPU, cache, alarms (ARGS="--rate 40 --duration 60s")
 	@$(UP_UNLESS_UP)
 	@$(LAB) latency --topology $(TOPOLOGY) $(NAMED) $(ARGS)
 

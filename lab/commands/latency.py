@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option("--name", help="Name of the lab; the topology's name by default.")
         ] = None,
         rate: Annotated[
-            float | None, typer.Option("--rate", min=0.1, help="Requests per second offered; default 80.")
+            float | None, typer.Option("--rate", min=0.1, help="Requests per second offered; default 40.")
         ] = None,
         duration: Annotated[
             str, typer.Option("--duration", help="How long it is measured, such as 60s or 5m.")
