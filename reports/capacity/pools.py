@@ -28,8 +28,8 @@ class Database:
 
     @property
     def name(self) -> str:
-        """Such as ``transaction, writer``."""
-        return f"{self.mode}, {self.side}"
+        """Such as ``transaction writer``."""
+        return f"{self.mode} {self.side}"
 
     @property
     def side(self) -> str:
