@@ -24,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 LEAST_LEVELS = 6
 CONFIDENCE = 0.95
 RESAMPLES = 500
+EXPLAINED = 0.7
+"""Share of the variance that the law has to explain (an assumption of the lab)."""
 NOTHING = 1e-4
 """A coefficient that costs less than this share of the throughput at the greatest N counts as 0."""
 BEYOND = 2.0
@@ -82,6 +84,11 @@ class Fit:
     resampled: tuple[Law, ...]
     r_squared: float
     """1 − residual ÷ total sum of squares."""
+
+    @property
+    def describes(self) -> bool:
+        """Whether the law explains enough of what was measured for its figures to mean anything."""
+        return self.r_squared >= EXPLAINED
 
     @property
     def most_measured(self) -> float:

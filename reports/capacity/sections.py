@@ -118,6 +118,8 @@ def law(found: Fit | None, why: str) -> Section:
         "X(N) = γN / (1 + α(N − 1) + βN(N − 1)), bounded least squares with a bootstrap of the residuals "
         f"(R² {found.r_squared:.3f}).",
     )
+    if not found.describes:
+        text += ("It explains too little of what was measured: its figures say nothing of this lab.",)
     return Section(
         "law", title, text, (pictures.law(found),),
         (Table(("", "value", "95 % interval"), rows, frozenset({1, 2})),), EVIDENCE,

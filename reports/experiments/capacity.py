@@ -208,6 +208,8 @@ def _findings(
         found.append(
             Finding(
                 metric="capacity.peak", unit="1/s", value=law.law.peak, interval=law.interval("peak"),
+                status=None if law.describes else "inconclusive",
+                why="" if law.describes else f"the law explains little of it: R² {law.r_squared:.2f}",
                 confidence=0.95, evidence=EVIDENCE,
                 detail={"alpha": law.law.alpha, "beta": law.law.beta, "gamma": law.law.gamma,
                         "at": law.law.peak_at},
@@ -248,7 +250,7 @@ def _headlines(
     if growth is not None and when is not None:
         rows.append(Headline("Runs out", "now" if when.already else month_of(growth, when.earliest),
                              f"at the latest {month_of(growth, when.latest)}"))  # fmt: skip
-    if law is not None:
+    if law is not None and law.describes:
         peak = f"{number(law.law.peak)} /s" if law.law.peak is not None else "none"
         detail = (
             f"at {number(law.law.peak_at)} under way"

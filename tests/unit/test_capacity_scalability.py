@@ -104,3 +104,11 @@ def test_no_prediction_far_beyond_the_data_unless_marked() -> None:
 def test_what_cannot_be_fitted_is_refused(n: tuple[float, ...], x: tuple[float, ...], what: str) -> None:
     with pytest.raises(UsageError, match=what):
         fit(n, x)
+
+
+def test_a_law_that_explains_nothing_says_so() -> None:
+    rng = np.random.default_rng(1)
+    n = [1, 2, 4, 6, 8, 12, 16, 24]
+
+    assert not fit(n, rng.uniform(400, 900, len(n)).tolist()).describes
+    assert fit(n, Law(0.1, 0.001, 100.0).throughput(np.asarray(n, dtype=float)).tolist()).describes
