@@ -114,7 +114,7 @@ def law(found: Fit | None, why: str) -> Section:
              "peak": "peak, 1/s",
              "peak_at": "peak at N", "limit": "limit γ/α, 1/s"}  # fmt: skip
     rows = tuple((label, *said(name)[1:]) for name, label in names.items())
-    text = (
+    text: tuple[str, ...] = (
         "X(N) = γN / (1 + α(N − 1) + βN(N − 1)), bounded least squares with a bootstrap of the residuals "
         f"(R² {found.r_squared:.3f}).",
     )
