@@ -233,10 +233,14 @@ def _costs(
             story = load_scenario(
                 name, [*_settings(name, topology, of_scenarios), *(["trials=1"] if asked.quick else [])]
             )
-            seconds = of_plan(make_plan(story, topology, allocation, asked.seed))
+            plan = make_plan(story, topology, allocation, asked.seed)
         except UsageError as error:
             misfits[name] = f"{name}: {error}"
             continue
+        if plan.not_run:
+            misfits[name] = f"{name}: {plan.not_run}"
+            continue
+        seconds = of_plan(plan)
         costs[name] = seconds + (LAB_SWITCH_S if story.overrides else 0.0)
     return costs, misfits
 

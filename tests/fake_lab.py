@@ -177,10 +177,10 @@ class FakeNode:
 
 
 class FakeLab:
-    """risk-prod, with fake nodes."""
+    """A topology's lab, with fake nodes."""
 
-    def __init__(self, folder: Path, name: str = "fake") -> None:
-        self._topology = load_topology("risk-prod")
+    def __init__(self, folder: Path, name: str = "fake", *, topology: str = "risk-prod") -> None:
+        self._topology = load_topology(topology)
         self._allocation = sample_allocation(name, self._topology)
         self.state_dir_ = folder / "state"
         self.state_dir_.mkdir(parents=True)

@@ -21,6 +21,9 @@ def plan_table(plan: Plan, *, seed_known: bool) -> Iterator[RenderableType]:
         f"load {scenario.load.workload}, {scenario.load.rate:g} requests/s; "
         f"whole and healthy within {scenario.settle_within:g} s; steady state {scenario.settle:g} s"
     )
+    if plan.not_run:
+        yield Text(f"not run: {plan.not_run}", "yellow")
+        return
     if plan.trials:
         phases = ", ".join(f"{phase:.2f}" for phase in plan.phases_s[:6])
         more = " …" if len(plan.phases_s) > 6 else ""

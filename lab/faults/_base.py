@@ -27,6 +27,7 @@ and these methods, looked for by name:
                                 instead of ``plan``: for a fault that must know which nodes are hit together
                                 (an availability zone is cut off from the rest, not from itself)
     lacks(lab, node) -> str     why this lab or machine cannot perform it, "" where it can; beyond ``needs``
+    misfit(topology, node) -> str   the same of the topology alone, before there is a lab
 
 **Deadline.** The runner adds ``deadline_s`` to what ``plan`` returns, before it is journalled and handed to
 ``inject``: seconds after which the *node itself* must undo the fault, should nobody come back. It lies
@@ -104,8 +105,9 @@ class Fault(Protocol):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the machine must be able to do; empty: nothing special. Known words are the keys of
-        ``lab.scenario.needs.PROBES``: ``iptables``, ``netem``, ``toxiproxy``."""
+        """What the machine must be able to do, and the topology must have; empty: nothing special. Known
+        words are the keys of ``lab.scenario.needs.PROBES`` (``iptables``, ``netem``, ``toxiproxy``) and
+        ``PARTS`` (``patroni``, ``standby``)."""
 
     @property
     def colour(self) -> str:
@@ -162,6 +164,12 @@ def lacks(fault: Fault, lab: Lab, node: str) -> str:
     """The fault's own reason why it cannot be performed here, "" where there is none."""
     own: Callable[[Lab, str], str] | None = getattr(fault, "lacks", None)
     return own(lab, node) if own else ""
+
+
+def misfit(fault: Fault, topology: Topology, node: str) -> str:
+    """The fault's own reason why this topology has no room for it, "" where it has."""
+    own: Callable[[Topology, str], str] | None = getattr(fault, "misfit", None)
+    return own(topology, node) if own else ""
 
 
 def sort_of(topology: Topology, node: str) -> On | None:

@@ -261,6 +261,12 @@ class Partition:
     needs: tuple[str, ...] = ("iptables",)
     kind: Kind = "partition"
 
+    def misfit(self, topology: Topology, node: str) -> str:
+        """A topology may have nobody from whom to cut a node off."""
+        if any(shared(topology, node, peer) for peer in self.peers(topology, node)):
+            return ""
+        return f"{node} has no such peer on a network that faults may touch"
+
     def lacks(self, lab: Lab, node: str) -> str:
         """Resets take a target of the kernel's own."""
         if not self.reject:

@@ -33,7 +33,7 @@ FROM pg_replication_slots WHERE slot_name = '{SLOT}'"""
 class AbandonedSlot:
     name: str = "abandoned-slot"
     summary: str = "a replication slot that nobody consumes: the primary keeps all WAL from now on"
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ("patroni",)
     colour: str = "#137333"
     kind: Kind = "resource"
     moves_leader: Moves = "no"

@@ -34,7 +34,7 @@ def _body(value: str | None) -> dict[str, Any]:
 class ChangeConfiguration:
     name: str = "change-configuration"
     summary: str = "work_mem is changed for the whole cluster through Patroni, and reloaded"
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ("patroni",)
     colour: str = "#4285f4"
     kind: Kind = "operator"
     moves_leader: Moves = "no"

@@ -48,6 +48,7 @@ FAULT = KillPatroni(
     summary="SIGKILL of Patroni alone, which its supervisor starts again at once",
     colour="#a142f4",
     kind="kill",
+    needs=("patroni",),
     moves_leader="no",
     ends_itself=True,
 )

@@ -43,6 +43,7 @@ FAULT = LosePatroni(
     summary="SIGKILL of Patroni alone, which stays away; PostgreSQL goes on without it",
     colour="#8430ce",
     kind="kill",
+    needs=("patroni",),
     moves_leader="yes",
     chain="lease",
     mute=False,

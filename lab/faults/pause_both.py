@@ -58,6 +58,7 @@ FAULT = PauseBoth(
     summary="SIGSTOP of Patroni and of all of PostgreSQL: the database hangs, its machine lives",
     colour="#d56e0c",
     kind="pause",
+    needs=("patroni",),
     moves_leader="yes",
     chain="lease",
     lasts_s=40,

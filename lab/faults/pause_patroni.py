@@ -50,6 +50,7 @@ FAULT = PausePatroni(
     summary="SIGSTOP of Patroni alone: PostgreSQL goes on while nobody renews its leader key",
     colour="#c58af9",
     kind="pause",
+    needs=("patroni",),
     moves_leader="yes",
     lasts_s=40,
     undo=RESUME_PATRONI,

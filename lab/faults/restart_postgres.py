@@ -48,5 +48,6 @@ FAULT = RestartPostgres(
     summary="Patroni restarts PostgreSQL on the node, as `patronictl restart` does",
     colour="#1a73e8",
     kind="operator",
+    needs=("patroni",),
     ends_itself=True,
 )

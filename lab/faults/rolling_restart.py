@@ -83,7 +83,7 @@ while True:
 class RollingRestart:
     name: str = KEY
     summary: str = "every node is restarted through Patroni, one after the other, with a switchover between"
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ("patroni", "standby")
     colour: str = "#174ea6"
     kind: Kind = "operator"
     moves_leader: Moves = "yes"

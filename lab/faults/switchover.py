@@ -55,6 +55,7 @@ FAULT = Switchover(
     summary="Patroni hands the lead over to a standby, as `patronictl switchover` does",
     colour="#1967d2",
     kind="operator",
+    needs=("patroni", "standby"),
     moves_leader="yes",
     ends_itself=True,
 )

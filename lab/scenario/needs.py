@@ -1,4 +1,7 @@
-"""What the machine can do, asked of the machine itself: a fault that it cannot perform is *not run (why)*."""
+"""What a fault needs of the topology, and of the machine: where one lacks it, it is *not run (why)*.
+
+The topology is asked on paper (``lacking``), the machine by trying (``unmet``).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from collections.abc import Callable, Iterable
 from lab.driver import Lab, Node
 from lab.errors import LabError
 from lab.faults import Fault
-from lab.faults._base import lacks, node_of
+from lab.faults._base import lacks, misfit, node_of
+from lab.topology.models import Topology
 
 PROBE_S = 10.0
 
@@ -50,10 +54,36 @@ PROBES: dict[str, Callable[[Lab, str], str]] = {
 """Word of ``Fault.needs`` → (lab, node) → why it cannot be had there, "" where it can."""
 
 
+def _no_patroni(topology: Topology) -> str:
+    managed = topology.postgres.high_availability == "patroni"
+    return "" if managed else f"topology {topology.name} has no Patroni"
+
+
+def _no_standby(topology: Topology) -> str:
+    several = len(topology.postgres.promotable) > 1
+    return "" if several else f"topology {topology.name} has no standby that could lead"
+
+
+PARTS: dict[str, Callable[[Topology], str]] = {"patroni": _no_patroni, "standby": _no_standby}
+"""Word of ``Fault.needs`` → why the topology lacks that part, "" where it has it."""
+
+
+def lacking(topology: Topology, fault: Fault, nodes: Iterable[str]) -> str:
+    """Why a fault can never be performed on these nodes of a topology, "" where it may. Pure."""
+    told = [PARTS[need](topology) for need in fault.needs if need in PARTS]
+    told += [misfit(fault, topology, node) for node in nodes]
+    return next((f"{fault.name}: {why}" for why in told if why), "")
+
+
 def unmet(lab: Lab, fault: Fault, nodes: Iterable[str]) -> str:
-    """Why a fault cannot be performed on these nodes, "" where it can."""
+    """Why a fault cannot be performed on these nodes of a lab, "" where it can."""
+    nodes = tuple(nodes)
+    if why := lacking(lab.topology, fault, nodes):
+        return why
     for node in nodes:
         for need in fault.needs:
+            if need in PARTS:
+                continue
             probe = PROBES.get(need)
             why = probe(lab, node) if probe else f"it needs {need!r}, which this version does not know"
             if why:

@@ -101,5 +101,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "predicted": plan.predicted,
         "estimate_s": round(estimate_s(plan), 1),
         "ends_itself_after_s": round(plan.deadline_s, 1),
-        "steps": [asdict(line) for line in outline(plan)],
+        "not_run": plan.not_run or None,
+        "steps": [] if plan.not_run else [asdict(line) for line in outline(plan)],
     }

@@ -18,8 +18,9 @@ from lab.faults._base import sort_of, traits
 from lab.load import resolve_pool, workload_for
 from lab.observe.config import Config, Endpoint, Http, Probes, Redis
 from lab.scenario.models import Scenario, Step
+from lab.scenario.needs import lacking
 from lab.scenario.predict import predict, watch_s
-from lab.scenario.targets import candidates, may_hit_leader
+from lab.scenario.targets import Missing, candidates, may_hit_leader
 from lab.topology.models import Topology
 from loadtests.config import LoadConfig
 
@@ -55,13 +56,18 @@ class Plan:
     """After this, whatever runs inside the lab ends itself."""
     probes: Probes = field(default_factory=Probes)
     """How often the observer's probes ask; an interval of 0 leaves one out."""
+    not_run: str = ""
+    """Why the topology has no room for a fault of the scenario; then there are no trials."""
 
 
 def make_plan(scenario: Scenario, topology: Topology, allocation: Allocation, seed: int) -> Plan:
-    """UsageError where the scenario does not fit the topology."""
-    for number, step in scenario.faults:
-        check_target(number, step, topology)
+    """UsageError where the scenario makes no sense on the topology."""
+    why = no_room(scenario, topology)
     workload_for(topology, scenario.load.workload)
+    known = endpoints(topology, allocation)
+    writer, reader = resolve_pool(topology, known, scenario.load.pool)
+    if why:
+        return Plan(scenario, topology, seed, 0, (), 0.0, 0.0, {}, writer, reader, 0.0, not_run=why)
     window = story_s(scenario, topology)
     given = scenario.recovery.window
     if given != "auto":
@@ -74,8 +80,6 @@ def make_plan(scenario: Scenario, topology: Topology, allocation: Allocation, se
     rng = random.Random(seed)
     loop = float(topology.postgres.patroni.loop_wait)
     phases = tuple(round(PREROLL_S + rng.uniform(0, loop), 6) for _ in range(trials))
-    known = endpoints(topology, allocation)
-    writer, reader = resolve_pool(topology, known, scenario.load.pool)
     longest = window + waits_s(scenario) + HANDLING_S * len(scenario.faults)
     a_trial = scenario.settle_within + max(phases, default=0) + longest + scenario.recovery.redundant_within
     deadline = scenario.settle_within + scenario.settle + trials * (a_trial + 30) + SLACK_S
@@ -85,8 +89,24 @@ def make_plan(scenario: Scenario, topology: Topology, allocation: Allocation, se
     )  # fmt: skip
 
 
+def no_room(scenario: Scenario, topology: Topology) -> str:
+    """Why a fault can never be performed on this topology, "" where all may.
+
+    UsageError where a fault cannot hit what its target is, whatever the topology.
+    """
+    for number, step in scenario.faults:
+        try:
+            check_target(number, step, topology)
+            why = lacking(topology, find(str(step.fault)), candidates(step.target, topology))
+        except Missing as error:
+            why = f"{step.fault}: {error}"
+        if why:
+            return f"step {number}: {why}"
+    return ""
+
+
 def check_target(number: int, step: Step, topology: Topology) -> None:
-    """UsageError where the topology has no such target, or the fault cannot hit it."""
+    """Missing where the topology has no such target, UsageError where the fault cannot hit it."""
     possible = traits(find(str(step.fault))).on
     for node in candidates(step.target, topology):
         sort = sort_of(topology, node)
@@ -156,6 +176,8 @@ def predicted(scenario: Scenario, topology: Topology) -> dict[str, float]:
 
 def estimate_s(plan: Plan) -> float:
     """About how long the run will take, on a machine that is not busy with other things."""
+    if plan.not_run:
+        return 0.0
     whole = 15.0 if plan.trials else 0.0
     per_trial = plan.window_s + whole + max(plan.phases_s, default=0.0)
     return 20.0 + plan.scenario.settle + plan.trials * per_trial

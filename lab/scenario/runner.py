@@ -73,7 +73,7 @@ def run_scenario(
         for told in heal_all(lab, journal):
             progress.say(f"left behind by a killed run, now undone: {told}", "yellow")
         progress.phase("asking what the machine can do")
-        why = cannot(lab, scenario)
+        why = plan.not_run or cannot(lab, scenario)
         record, entry = open_record(lab, plan, runs_dir, command, journal)
         for name, text in (files or {}).items():
             record.put(name, text)

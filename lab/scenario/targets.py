@@ -55,10 +55,14 @@ _REDIS_ROLE = (
 )
 
 
+class Missing(UsageError):
+    """The topology has no node that a role could mean."""
+
+
 def find(target: str, lab: Lab, cluster: Cluster) -> tuple[str, ...]:
     """The nodes that a target means now, in the topology's order.
 
-    LabError where there is none at this moment; UsageError where the topology can never have one.
+    LabError where there is none at this moment; Missing where the topology can never have one.
     """
     topology = lab.topology
     if target in ("primary", "standby", "any-replica"):
@@ -80,7 +84,7 @@ def find(target: str, lab: Lab, cluster: Cluster) -> tuple[str, ...]:
 def fixed(target: str, topology: Topology) -> tuple[str, ...]:
     """The nodes of a target that the topology alone decides; empty for one that takes a look at the lab.
 
-    UsageError where the topology has no such node.
+    Missing where the topology has none; UsageError where it has no node of a given name.
     """
     kind, _, name = target.partition(":")
     if kind == "node":
@@ -112,7 +116,7 @@ def fixed(target: str, topology: Topology) -> tuple[str, ...]:
 
 
 def candidates(target: str, topology: Topology) -> tuple[str, ...]:
-    """Every node that a target may mean in a lab of this topology. UsageError where there is none."""
+    """Every node that a target may mean in a lab of this topology. Missing where there is none."""
     sure = fixed(target, topology)
     if sure:
         return sure
@@ -147,7 +151,7 @@ def zone_of(topology: Topology, node: str) -> str | None:
 def _some(target: str, topology: Topology, members: Iterable[Any]) -> tuple[str, ...]:
     names = tuple(str(member.name) for member in members)
     if not names:
-        raise UsageError(f"target {target}: topology {topology.name} has no such node")
+        raise Missing(f"target {target}: topology {topology.name} has no such node")
     return names
 
 
