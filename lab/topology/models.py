@@ -191,11 +191,23 @@ class Cache(Model):
     ttl: Seconds = 300
     down_after: Seconds = 5
     failover_timeout: Seconds = 60
+    min_replicas: Annotated[int, Field(ge=0, le=16)] = 0
+    """``min-replicas-to-write``: a primary with fewer replicas refuses writes (``NOREPLICAS``); 0: never."""
+    min_replicas_max_lag: Annotated[int, Field(ge=1, le=3600)] = 10
+    """``min-replicas-max-lag``, seconds: a replica that has been silent for longer does not count. Redis'
+    default; a primary that is cut off goes on acknowledging for so long."""
 
     @field_validator("instance_class")
     @classmethod
     def _known(cls, name: str) -> str:
         return _known_class(name)
+
+    @model_validator(mode="after")
+    def _enough_replicas(self) -> Cache:
+        if self.min_replicas >= len(self.nodes):
+            replicas = len(self.nodes) - 1
+            raise ValueError(f"min_replicas is {self.min_replicas}, but there are {replicas} replicas")
+        return self
 
     @model_validator(mode="after")
     def _sentinels_watch_something(self) -> Cache:

@@ -334,6 +334,16 @@ def test_redis_starts_with_the_first_node() -> None:
         assert f"sentinel monitor cache {first} 6379 2\n" in files[f"redis/sentinel{number}/sentinel.conf"]
 
 
+def test_redis_refuses_writes_without_replicas_only_where_it_is_asked_to() -> None:
+    assert "min-replicas" not in "".join(rendered().values())
+    files = rendered("cache.min_replicas=1", "cache.min_replicas_max_lag=2")
+    for node in ("redis1", "redis2"):
+        lines = files[f"redis/{node}/redis.conf"].splitlines()
+        assert {"min-replicas-to-write 1", "min-replicas-max-lag 2", "tcp-keepalive 10"} <= set(lines)
+    with pytest.raises(UsageError, match="min_replicas is 2, but there are 1 replicas"):
+        rendered("cache.min_replicas=2")
+
+
 def test_smaller_topologies_render() -> None:
     topology = load_topology("risk-prod")
     nodes = topology.postgres.nodes[:1]
