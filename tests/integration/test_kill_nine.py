@@ -5,14 +5,16 @@ Slow (about 30 s a round), so it runs only where it is asked for::
     LAB_KILL_ROUNDS=50 pytest tests/integration/test_kill_nine.py -s
     pytest tests/integration -m slow            # 3 rounds
 
-``LAB_KILL_SEED`` chooses the moments and scenarios (default 1); ``LAB_KILL_REPORT`` names a file that gets
-one JSON line a round: when it was killed, in which phase, what the next command said, and how long until
-the lab was whole again. After the last round the runner is killed once more, and ``lab down`` comes at once,
-without anything that heals in between.
+``LAB_KILL_TOPOLOGY`` says where: by default the smallest that has Patroni, etcd, a synchronous standby, a
+router and a pooler. ``LAB_KILL_SEED`` chooses the moments and scenarios (default 1); ``LAB_KILL_REPORT``
+names a file that gets one JSON line a round: when it was killed, in which phase, what the next command said,
+and how long until the lab was whole again. After the last round the runner is killed once more, and ``lab
+down`` comes at once, without anything that heals in between. ``lab up`` and ``lab down`` are killed too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -44,6 +46,10 @@ WITHIN_S = 20.0
 AFTER_S = 12.0
 """The others so long at most after their fault was announced: injection, window, healing, audit."""
 SCENARIOS = ("kill-postmaster", "kill-primary")
+TOPOLOGY = os.environ.get("LAB_KILL_TOPOLOGY", "clinical-prod")
+SETTINGS = ("--set", "settle=1", "--set", "load.workload=bank", "--set", "load.rate=40")
+UP_WITHIN_S = 20.0
+DOWN_WITHIN_S = 6.0
 WHOLE_WITHIN_S = 120.0
 
 pytestmark = [
@@ -68,7 +74,7 @@ def lab(rounds: int, state_dir: Path) -> Iterator[DockerLab]:
     assert state_dir
     name = f"it-kill-{os.getpid()}"
     try:
-        yield up(name, load_topology("risk-prod"), Silent(), timeout_s=300).lab
+        yield up(name, load_topology(TOPOLOGY), Silent(), timeout_s=300).lab
     finally:
         down(name)
 
@@ -91,7 +97,7 @@ def kill_a_runner(
     """
     words = command(
         "run", scenario, "--name", lab.name, "--trials", "1", "--seed", str(seed), "--no-report",
-        "--set", "settle=1", "--runs", str(runs),
+        *SETTINGS, "--runs", str(runs),
     )  # fmt: skip
     began = time.monotonic()
     runner = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -206,7 +212,7 @@ def test_a_killed_runner_leaves_nothing_broken(
     # Killed while its fault is in effect, and then no command that heals, but `lab down` at once.
     runs = tmp_path / "last"
     words = command(
-        "run", "kill-primary", "--name", lab.name, "--trials", "1", "--no-report", "--set", "settle=1",
+        "run", "kill-primary", "--name", lab.name, "--trials", "1", "--no-report", *SETTINGS,
         "--runs", str(runs),
     )  # fmt: skip
     runner = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -224,3 +230,50 @@ def test_a_killed_runner_leaves_nothing_broken(
     assert gone.returncode == 0, gone.stderr
     assert in_engine(lab.name) == 0
     assert not state.lab_dir(lab.name).exists()
+
+
+def kill_after(words: list[str], after_s: float) -> bool:
+    """Start a command and kill it with SIGKILL; whether it lived until then."""
+    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(after_s)
+    finally:
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    return running.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("again", ["down", "up"])
+def test_a_killed_up_is_brought_up_or_taken_down(rounds: int, state_dir: Path, again: str) -> None:
+    """Whatever ``lab up`` had made when it was killed, the next command takes over or takes away."""
+    assert state_dir
+    draw = random.Random(f"{os.environ.get('LAB_KILL_SEED', '1')} up {again}")
+    name = f"it-killup-{os.getpid()}"
+    for number in range(1, max(1, rounds // 10) + 1):
+        try:
+            print(json.dumps({"up_round": number, "again": again, **one_up(name, draw, again)}), flush=True)
+        finally:
+            down(name)
+
+
+def one_up(name: str, draw: random.Random, again: str) -> dict[str, Any]:
+    after_s = round(draw.uniform(0.0, UP_WITHIN_S), 2)
+    killed = kill_after(command("up", "risk-dev", "--name", name), after_s)
+    facts: dict[str, Any] = {"after_s": after_s, "killed": killed, "made": in_engine(name)}
+    if again == "up":
+        done = subprocess.run(
+            command("up", "risk-dev", "--name", name), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (facts, done.stderr)
+        wait_ready(DockerLab.open(name), timeout_s=WHOLE_WITHIN_S)
+        # And a `lab down` that is killed on its way is finished by the next one.
+        facts["down_after_s"] = round(draw.uniform(0.3, DOWN_WITHIN_S), 2)
+        facts["down_killed"] = kill_after(command("down", "--name", name), facts["down_after_s"])
+        facts["left_by_it"] = in_engine(name)
+    known = state.lab_dir(name).exists() or in_engine(name) > 0
+    gone = subprocess.run(command("down", "--name", name), capture_output=True, text=True, check=False)
+    assert gone.returncode == 0 or not known, (facts, gone.stderr)
+    assert in_engine(name) == 0, (facts, gone.stderr)
+    assert not state.lab_dir(name).exists(), (facts, gone.stderr)
+    return facts
