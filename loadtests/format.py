@@ -5,8 +5,10 @@ A file is a sequence of blocks, each a tag of 4 bytes, the length of its body (u
     LDR1   JSON: {"run", "worker"}; the first block
     CLCK   JSON: {"offset_ns", "uncertainty_ns", "at_ns"}: from here on, observer = client + offset_ns
     NAME   JSON: [kind, id, text]: what an id of a row stands for; kind is name, endpoint or outcome
-    ROWS   rows of 32 bytes: intended, started, done (int64 ns of the client's monotonic clock, -1 for
-           null), then ids of name, endpoint and outcome and the worker's number (uint16 each)
+    ROWU   rows of 34 bytes: intended, started, done (int64 ns of the client's monotonic clock, -1 for
+           null), then ids of name, endpoint and outcome, the worker's number and the user's, from 1, 0 for
+           null (uint16 each)
+    ROWS   the same without the user's number, 32 bytes: what earlier versions wrote
 
 Little-endian. Whatever cuts a file short leaves everything before the cut readable.
 Writing needs the standard library only; reading needs numpy and pyarrow (the host has them).
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HEAD = struct.Struct("<4sI")
-ROW = struct.Struct("<qqqHHHH")
+ROW = struct.Struct("<qqqHHHHH")
 NULL = -1
+NOBODY = 0
 KINDS = ("name", "endpoint", "outcome")
+_TIMES = ("intended", "started", "done")
+_COLUMNS = {b"ROWS": (*KINDS, "worker"), b"ROWU": (*KINDS, "worker", "user")}
+"""Tag of a block of rows → its columns of 2 bytes."""
 BATCH_ROWS = 100_000
 MAX_BLOCK = 1 << 26
 
@@ -75,7 +81,7 @@ class BlockReader:
         start = 0
         while len(self._rest) - start >= HEAD.size:
             tag, length = HEAD.unpack_from(self._rest, start)
-            if tag not in (b"LDR1", b"CLCK", b"NAME", b"ROWS") or length > MAX_BLOCK:
+            if tag not in (b"LDR1", b"CLCK", b"NAME", *_COLUMNS) or length > MAX_BLOCK:
                 from lab.errors import RecordError
 
                 raise RecordError(
@@ -95,8 +101,11 @@ class BlockReader:
         if len(self._rest) <= HEAD.size:
             return None
         tag, _ = HEAD.unpack_from(self._rest)
-        whole = (len(self._rest) - HEAD.size) // ROW.size * ROW.size
-        return (tag, self._rest[HEAD.size : HEAD.size + whole]) if tag == b"ROWS" and whole else None
+        if tag not in _COLUMNS:
+            return None
+        size = 8 * len(_TIMES) + 2 * len(_COLUMNS[tag])
+        whole = (len(self._rest) - HEAD.size) // size * size
+        return (tag, self._rest[HEAD.size : HEAD.size + whole]) if whole else None
 
 
 class Decoder:
@@ -110,8 +119,8 @@ class Decoder:
 
     def take(self, tag: bytes, body: bytes) -> pa.RecordBatch | None:
         """The rows of a block, in the schema of the table ``requests``; None where it holds none."""
-        if tag == b"ROWS":
-            return self._rows(body)
+        if tag in _COLUMNS:
+            return self._rows(body, _COLUMNS[tag])
         value = json.loads(body)
         if tag == b"NAME":
             kind, number, text = value
@@ -125,15 +134,13 @@ class Decoder:
             self.head = value
         return None
 
-    def _rows(self, body: bytes) -> pa.RecordBatch:
+    def _rows(self, body: bytes, small: tuple[str, ...]) -> pa.RecordBatch:
         import numpy as np
         import pyarrow as pa
 
         from lab.record.schema import TABLES
 
-        dtype = np.dtype(
-            [(t, "<i8") for t in ("intended", "started", "done")] + [(k, "<u2") for k in (*KINDS, "worker")]
-        )
+        dtype = np.dtype([(t, "<i8") for t in _TIMES] + [(k, "<u2") for k in small])
         rows = np.frombuffer(body, dtype=dtype)
         columns: list[pa.Array] = []
         schema = TABLES["requests"]
@@ -146,6 +153,9 @@ class Decoder:
                 )
             elif field.name == "worker":
                 columns.append(pa.array(rows["worker"].astype(np.int16)))
+            elif field.name == "user":
+                users = rows["user"] if "user" in small else np.full(len(rows), NOBODY, np.uint16)
+                columns.append(pa.array(users.astype(np.int16), mask=users == NOBODY))
             else:
                 times = rows[field.name]
                 columns.append(pa.array(times + self.offset_ns, mask=times == NULL))

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from loadtests.format import NULL, ROW, block, json_block
+from loadtests.format import NOBODY, NULL, ROW, block, json_block
 
 ROWS = 512
 """Rows of the buffer: few, since telling ``on_rows`` of a full one holds everybody up."""
@@ -59,11 +59,11 @@ class Recorder:
 
     def add(
         self, intended: int, started: int, done: int, name: int, endpoint: int, outcome: int,
-        _pack: Any = ROW.pack_into,
+        user: int = NOBODY, _pack: Any = ROW.pack_into,
     ) -> None:  # fmt: skip
-        """One request: times in ns of this process's monotonic clock, then ids."""
+        """One request: times in ns of this process's monotonic clock, then ids, then the user's number."""
         at = self._at
-        _pack(self._buffer, at, intended, started, done, name, endpoint, outcome, self._worker)
+        _pack(self._buffer, at, intended, started, done, name, endpoint, outcome, self._worker, user)
         self._at = at = at + _SIZE
         if at == self._full:
             self.flush()
@@ -77,7 +77,7 @@ class Recorder:
         if not self._at:
             return
         rows = self._view[: self._at]
-        self._write(block(b"ROWS", bytes(rows)))
+        self._write(block(b"ROWU", bytes(rows)))
         self.rows += self._at // ROW.size
         self._at = 0
         if self._on_rows:

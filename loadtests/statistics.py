@@ -38,7 +38,7 @@ class LocustStatistics:
         """Rows as the recorder packs them."""
         groups: dict[tuple[int, int, int], list[float]] = {}
         nulls: dict[tuple[int, int, int], int] = {}
-        for intended, started, done, name, endpoint, outcome, _ in ROW.iter_unpack(rows):
+        for intended, started, done, name, endpoint, outcome, _, _ in ROW.iter_unpack(rows):
             key = (name, endpoint, outcome)
             if started == NULL:
                 nulls[key] = nulls.get(key, 0) + 1

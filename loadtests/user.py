@@ -130,8 +130,9 @@ class PostgresUser(User):  # type: ignore[misc,unused-ignore]
         super().__init__(environment)
         runtime: Runtime = environment.runtime
         self.runtime = runtime
-        number = runtime.next_user()
-        self.rng = random.Random(f"{runtime.config.seed}/{runtime.worker}/user/{number}")
+        self.number = runtime.next_user()
+        """From 1, unique in its worker."""
+        self.rng = random.Random(f"{runtime.config.seed}/{runtime.worker}/user/{self.number}")
         self.lasting = runtime.lasting_sessions(self.rng)
         """Route → session; routes that lead to one endpoint share one."""
         self.cache = runtime.new_cache()
@@ -175,7 +176,7 @@ class PostgresUser(User):  # type: ignore[misc,unused-ignore]
 
     def _serve(self) -> None:
         runtime = self.runtime
-        take, add = runtime.take, runtime.recorder.add
+        take, add, user = runtime.take, runtime.recorder.add, self.number
         plan: list[tuple[Callable[[Session], None], Request, Session | None, int, int]] = []
         fresh = runtime.config.connections == "per-request"
         if fresh:
@@ -204,12 +205,12 @@ class PostgresUser(User):  # type: ignore[misc,unused-ignore]
                 if fresh:
                     session.close()
             except GreenletExit:
-                add(intended, started, clock(), name, endpoint, runtime.recorder.id("outcome", STOPPED))
+                add(intended, started, clock(), name, endpoint, runtime.recorder.id("outcome", STOPPED), user)
                 in_flight.add(-1)
                 raise
             except Exception as error:
                 outcome = session.failed(error)
-                add(intended, started, clock(), name, endpoint, runtime.recorder.id("outcome", outcome))
+                add(intended, started, clock(), name, endpoint, runtime.recorder.id("outcome", outcome), user)
                 in_flight.add(-1)
                 runtime.note_error(outcome, error)
                 session.warned = None
@@ -217,10 +218,10 @@ class PostgresUser(User):  # type: ignore[misc,unused-ignore]
                     session.back_off()
             else:
                 if session.warned is None:
-                    add(intended, started, clock(), name, endpoint, ok)
+                    add(intended, started, clock(), name, endpoint, ok, user)
                 else:
                     warned = runtime.recorder.id("outcome", session.warned)
-                    add(intended, started, clock(), name, endpoint, warned)
+                    add(intended, started, clock(), name, endpoint, warned, user)
                     session.warned = None
                 in_flight.add(-1)
                 if session.failures:

@@ -44,6 +44,8 @@ SETTLE_S = 5.0
 HEAL_S = 6.0
 POLL_NS = 50_000_000
 """Interval of the node and route probes."""
+USERS = 10
+"""Users of each worker of the load."""
 SESSIONS = 8
 """Writers on open sessions; every tenth write opens a session of its own."""
 BLOCK = 1_000_000
@@ -514,6 +516,7 @@ def _requests(path: Path, plan: Truth, rng: np.random.Generator, count: int, lag
                         _texts_column([row[1] for row in REQUESTS], kind),
                         _texts_column(outcomes, outcome),
                         pa.array(rng.integers(0, 2, size), type=pa.int16()),
+                        pa.array(1 + (at + np.arange(size)) % USERS, type=pa.int16(), mask=dropped),
                     ],
                     schema=schema,
                 )

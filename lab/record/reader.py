@@ -128,7 +128,7 @@ class RecordReader:
                 if expression is not None:
                     table = table.filter(expression)
                 if table.num_rows:
-                    yield from table.select(schema.names).cast(schema).to_batches()
+                    yield from _complete(table, schema).cast(schema).to_batches()
 
     def frame(self, name: str, columns: Sequence[str] | None = None, filters: Filters = None) -> pd.DataFrame:
         """A table as a pandas frame; integers that can be null are ``Int64``, text is categorical."""
@@ -212,6 +212,14 @@ def _audit(file: Path) -> pa.Table:
         return pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise RecordError(f"{file} cannot be read: {error}") from error
+
+
+def _complete(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The schema's columns; one that an older version did not record yet is null."""
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names)
 
 
 def _select(name: str, columns: Sequence[str] | None) -> pa.Schema:

@@ -118,6 +118,7 @@ TABLES: dict[str, pa.Schema] = {
             ("endpoint", _text),
             ("outcome", _text),  # ok, dropped (never started), or the SQLSTATE / error class
             ("worker", pa.int16()),
+            ("user", pa.int16()),  # of the worker, from 1; null: dropped, or a record from before it was kept
         ]
     ),
     # What an experiment measured, one row a cell; requests and metrics between begin and end are the cell's.

@@ -434,6 +434,8 @@ class Standstill(Value):
     """From the healing to the next trial or the end of the load: how long it was watched."""
     workers: int
     """Workers of the load × endpoints that were looked at."""
+    users: int
+    """Users of the load that were looked at; 0 also where the record does not tell them apart."""
     sessions: int
     """Sessions of the probes that were looked at."""
     stuck: tuple[str, ...] = ()

@@ -5,6 +5,10 @@ start or the end of the load:
 
 - A *worker* is a process of the load at one endpoint. It is looked at where, by its rate before the first
   fault, it should have had at least LEAST requests in that time. It is *stuck* if none of them ended well.
+- A *user* is one client of the load at all endpoints: it makes one request at a time, so that one which waits
+  for ever makes none any more. It is looked at where, by its rate before the first fault, it should have had
+  at least LEAST_OF_USER requests in that time, or had so many. It is *stuck* if nothing of it ended well
+  in that time, whenever it had begun. Records from before users were told apart have none.
 - A *session* of a probe (one that lasts) is looked at where operations of it were intended in that time, or
   one of before is still not answered when the probe ends. It is *stuck* if none of them ended well, and
   either there were FEW or more of them or one was never answered. One that failed once or twice and was then
@@ -15,7 +19,8 @@ start or the end of the load:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,8 +32,11 @@ from reports.analysis.model import Standstill
 from reports.analysis.rto import Operations
 
 LEAST = 20
+LEAST_OF_USER = 5
 FEW = 3
 SHORT_S = 3.0
+MOST_USERS = 1 << 16
+"""More than a worker can have."""
 
 Stretch = tuple[int, int, int]
 """Trial, begin and end in ns."""
@@ -64,65 +72,105 @@ def standstill(
     spans = stretches(trials, end)
     if not spans:
         return ()
-    before, looked, good, names = _workers(record, [(calm[0], calm[1]), *[(a, b) for _, a, b in spans]])
+    times = [(calm[0], calm[1]), *[(a, b) for _, a, b in spans]]
+    workers, users = _parties(record, times)
     found = []
     for row, (k, begin, stop) in enumerate(spans, 1):
         seconds = (stop - begin) / NS
         if seconds < SHORT_S:
             why = f"only {seconds:.1f} s were left after the healing"
-            found.append(Standstill(trial=k, seconds=seconds, workers=0, sessions=0, why=why))
+            found.append(Standstill(trial=k, seconds=seconds, workers=0, users=0, sessions=0, why=why))
             continue
-        expected = before * ((stop - begin) / max(1, calm[1] - calm[0]))
-        counted = (expected >= LEAST) | (looked[row] >= LEAST)
-        stuck = [name for name, one, ok in zip(names, counted, good[row], strict=True) if one and not ok]
+        ratio = (stop - begin) / max(1, calm[1] - calm[0])
+        looked_at, stuck = workers.stuck(row, ratio, LEAST)
+        users_looked_at, stuck_users = users.stuck(row, ratio, LEAST_OF_USER)
+        stuck += stuck_users
         sessions = 0
         for kind, ops in (("writer", writes), ("reader", reads)):
             number, those = _sessions(ops, begin, stop, slow_ns)
             sessions += number
             stuck += [f"{kind} session {session}" for session in those]
-        workers = int(counted.sum())
-        why = "" if workers or sessions else "nobody had anything to do after the healing"
+        nobody = not (looked_at or users_looked_at or sessions)
         found.append(
             Standstill(
-                trial=k, seconds=seconds, workers=workers, sessions=sessions, stuck=tuple(stuck), why=why
+                trial=k,
+                seconds=seconds,
+                workers=looked_at,
+                users=users_looked_at,
+                sessions=sessions,
+                stuck=tuple(stuck),
+                why="nobody had anything to do after the healing" if nobody else "",
             )
         )
     return tuple(found)
 
 
-def _workers(
-    record: RecordReader, spans: Sequence[tuple[int, int]]
-) -> tuple[Ints, list[Ints], list[Ints], list[str]]:
-    """(requests in the first span, requests in each span, good ones in each, names) by worker × endpoint."""
-    index: dict[tuple[int, str], int] = {}
-    counts: list[list[list[int]]] = []  # party → span → [all, good]
-    for batch in record.batches("requests", ("intended", "outcome", "endpoint", "worker")):
-        intended = integers(batch["intended"])
-        outcome, endpoint, worker = text(batch["outcome"]), text(batch["endpoint"]), integers(batch["worker"])
+@dataclass(frozen=True)
+class Parties:
+    """Those who make requests, and how they fared in each span of time; the first span is the calm one."""
+
+    names: tuple[str, ...]
+    looked: Ints
+    """Party × span: requests intended in it."""
+    good: Ints
+    """Party × span: requests that ended well."""
+
+    def stuck(self, span: int, ratio: float, least: int) -> tuple[int, list[str]]:
+        """(how many had at least so many requests due in a span, names of those without a good one).
+
+        Args:
+            ratio: length of the span by that of the calm one.
+        """
+        counted = (self.looked[:, 0] * ratio >= least) | (self.looked[:, span] >= least)
+        none = counted & (self.good[:, span] == 0)
+        return int(counted.sum()), [self.names[party] for party in np.flatnonzero(none)]
+
+
+class _Count:
+    """Requests by party and span, added up batch by batch."""
+
+    def __init__(self, spans: int) -> None:
+        self._spans = spans
+        self._of: dict[str, Ints] = {}
+
+    def add(self, span: int, keys: Ints, looked: Bools, good: Bools, name: Callable[[int], str]) -> None:
+        """Rows of one batch; ``keys`` are the parties' numbers in it."""
+        for column, rows in enumerate((looked, good)):
+            for key, number in zip(*np.unique(keys[rows], return_counts=True), strict=True):
+                party = self._of.setdefault(name(int(key)), np.zeros((2, self._spans), np.int64))
+                party[column, span] += number
+
+    def parties(self) -> Parties:
+        table = np.array(list(self._of.values()), np.int64).reshape(len(self._of), 2, self._spans)
+        return Parties(tuple(self._of), table[:, 0], table[:, 1])
+
+
+def _parties(record: RecordReader, spans: Sequence[tuple[int, int]]) -> tuple[Parties, Parties]:
+    """Workers at their endpoints, and users."""
+    workers, users = _Count(len(spans)), _Count(len(spans))
+    for batch in record.batches("requests", ("intended", "done", "outcome", "endpoint", "worker", "user")):
+        intended, done = integers(batch["intended"]), integers(batch["done"])
+        outcome, endpoint = text(batch["outcome"]), text(batch["endpoint"])
+        worker, user = integers(batch["worker"]), integers(batch["user"])
         ok: Bools = outcome.equals("ok")
-        width = len(endpoint.words) + 1
-        party = (worker + 1) * width + endpoint.codes + 1
+        known: Bools = user != MISSING
+        words = ("", *endpoint.words)
+        at_endpoint = worker * len(words) + endpoint.codes + 1
+        of_user = worker * MOST_USERS + user
+
+        def worker_name(key: int, words: tuple[str, ...] = words) -> str:
+            return f"load worker {key // len(words)} at {words[key % len(words)]}"
+
         for s, (begin, stop) in enumerate(spans):
-            rows = (intended >= begin) & (intended < stop)
-            if not rows.any():
-                continue
-            every, number = np.unique(party[rows], return_counts=True)
-            well = dict(zip(*np.unique(party[rows & ok], return_counts=True), strict=True))
-            for key, count in zip(every.tolist(), number.tolist(), strict=True):
-                who = (key // width - 1, endpoint.words[key % width - 1] if key % width else "")
-                at = index.setdefault(who, len(index))
-                if at == len(counts):
-                    counts.append([[0, 0] for _ in spans])
-                counts[at][s][0] += count
-                counts[at][s][1] += int(well.get(key, 0))
-    table = np.array(counts, dtype=np.int64).reshape(len(counts), len(spans), 2)
-    names = [f"load worker {worker} at {endpoint}" for worker, endpoint in index]
-    return (
-        table[:, 0, 0],
-        [table[:, s, 0] for s in range(len(spans))],
-        [table[:, s, 1] for s in range(len(spans))],
-        names,
-    )
+            due = (intended >= begin) & (intended < stop)
+            ended = ok & (done >= begin) & (done < stop)
+            workers.add(s, at_endpoint, due, due & ok, worker_name)
+            users.add(s, of_user, due & known, ended & known, _user_name)
+    return workers.parties(), users.parties()
+
+
+def _user_name(key: int) -> str:
+    return f"load user {key // MOST_USERS}/{key % MOST_USERS}"
 
 
 def _sessions(ops: Operations, begin: int, stop: int, slow_ns: int) -> tuple[int, list[int]]:

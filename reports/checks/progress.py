@@ -1,4 +1,4 @@
-"""Whether everybody goes on after the healing: load workers and probe sessions without a good answer."""
+"""Whether everybody goes on after the healing: workers, users and probe sessions without a good answer."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def run(analysis: Analysis, _record: RecordReader) -> list[Finding]:
             evidence=("requests.parquet", "writes.parquet", "reads.parquet", "events.parquet"),
             why="; ".join(stuck[:5]),
             workers=min(one.workers for one in known),
+            users=min(one.users for one in known),
             sessions=min(one.sessions for one in known),
             stuck=stuck[:20],
         )

@@ -234,6 +234,39 @@ def test_a_worker_that_fell_silent_is_stuck(tmp_path: Path) -> None:
     assert (get(analyse(record), "progress.stuck").value or 0) >= 1
 
 
+def test_a_user_who_waits_for_ever_is_stuck(tmp_path: Path) -> None:
+    """Its last request, begun during the fault, ends with the load; the others of its worker go on."""
+    record = make_record(tmp_path / "run", trials=1, seconds=20, request_rate=400)
+    one = truth(record).trials[0]
+    table = pq.read_table(record / "requests.parquet")
+    mine = pc.and_(pc.equal(table["worker"], 1), pc.equal(table["user"], 4))
+    gone = pc.and_(mine, pc.greater_equal(table["intended"], one.effect))
+    pq.write_table(table.filter(pc.invert(gone)), record / "requests.parquet")
+    finding = get(analyse(record), "progress.stuck")
+    assert finding.value == 1
+    assert finding.detail["stuck"] == ["trial 1: load user 1/4"]
+    assert finding.detail["users"] == 20
+    # A record of an older version tells nobody apart.
+    older = pq.read_table(record / "requests.parquet").drop_columns(["user"])
+    pq.write_table(older, record / "requests.parquet")
+    before = get(analyse(record), "progress.stuck")
+    assert (before.value, before.detail["users"]) == (0, 0)
+
+
+def test_users_who_only_fail_after_the_healing_are_stuck_and_named(tmp_path: Path) -> None:
+    record = make_record(tmp_path / "run", trials=1, seconds=20, request_rate=400)
+    healed = truth(record).trials[0].window_end
+
+    def fail(row: dict[str, Any]) -> None:
+        if row["user"] in (2, 9) and row["worker"] == 0 and row["done"] and row["done"] >= healed:
+            row["outcome"] = "08006"
+
+    edit(record, "requests", fail)
+    finding = get(analyse(record), "progress.stuck")
+    assert finding.value == 2
+    assert finding.detail["stuck"] == ["trial 1: load user 0/2", "trial 1: load user 0/9"]
+
+
 def test_a_probe_session_that_only_fails_after_the_healing_is_stuck(tmp_path: Path) -> None:
     record = make_record(tmp_path / "run", trials=1, seconds=5)
     healed = truth(record).trials[0].window_end

@@ -33,7 +33,9 @@ def write(path: Path, count: int, *, clock: bool = True) -> None:
         if number % 10 == 9:
             recorder.dropped(number, number + 5, name, endpoint, recorder.id("outcome", "dropped"))
         else:
-            recorder.add(number, number + 1, number + 5, name, endpoint, recorder.id("outcome", "ok"))
+            recorder.add(
+                number, number + 1, number + 5, name, endpoint, recorder.id("outcome", "ok"), number % 7 + 1
+            )
     recorder.close()
 
 
@@ -55,6 +57,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, count: int) -> None:
             "endpoint": "pool.writer",
             "outcome": "dropped" if dropped else "ok",
             "worker": 3,
+            "user": None if dropped else number % 7 + 1,
         }
 
 
@@ -95,8 +98,8 @@ def test_damage_is_an_error_and_not_silence(tmp_path: Path) -> None:
     path = tmp_path / "requests.3.bin"
     write(path, 40)
     whole = bytearray(path.read_bytes())
-    at = whole.index(b"ROWS")
-    whole[at : at + 4] = b"RoWS"
+    at = whole.index(b"ROWU")
+    whole[at : at + 4] = b"RoWU"
     path.write_bytes(whole)
     with pytest.raises(RecordError, match=f"damaged at byte {at}"):
         read_requests(path)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,9 @@ from lab.errors import LabError, RecordError
 from lab.record.reader import RecordReader, find_run
 from lab.record.schema import TABLES
 from lab.record.writer import RecordWriter, finish
+from loadtests.format import ROW, block, json_block
 
+OLD_ROW = struct.Struct("<qqqHHHH")
 WRITERS: list[RecordWriter] = []
 
 
@@ -267,15 +271,21 @@ def test_any_bytes_are_read_without_a_traceback(
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_the_loads_binary_requests_come_on_the_observers_clock(tmp_path: Path, closed: bool) -> None:
-    from loadtests.format import ROW, block, json_block
+@pytest.mark.parametrize(
+    ("tag", "row", "user"), [(b"ROWU", ROW, 7), (b"ROWS", struct.Struct("<qqqHHHH"), None)]
+)
+def test_the_loads_binary_requests_come_on_the_observers_clock(
+    tmp_path: Path, closed: bool, tag: bytes, row: struct.Struct, user: int | None
+) -> None:
+    """Those of now, and those of a version that did not tell users apart."""
 
     data = json_block(b"LDR1", {"run": "r", "worker": 0})
     data += json_block(b"CLCK", {"offset_ns": 1000, "uncertainty_ns": 5, "at_ns": 1})
     for number, kind in enumerate(("name", "endpoint", "outcome")):
         data += json_block(b"NAME", [kind, 0, ("read", "pool.writer", "ok")[number]])
-    rows = b"".join(ROW.pack(t, t + 1, t + 2, 0, 0, 0, 3) for t in (10, 20, 30))
-    data += block(b"ROWS", rows) + block(b"ROWS", rows)[:-40]  # cut short within the second of its rows
+    last = (3,) if user is None else (3, user)
+    rows = b"".join(row.pack(t, t + 1, t + 2, 0, 0, 0, *last) for t in (10, 20, 30))
+    data += block(tag, rows) + block(tag, rows)[:-40]  # cut short within the second of its rows
     writer = make(tmp_path)
     writer.append("requests.client-0.bin", data)
     if closed:
@@ -284,5 +294,18 @@ def test_the_loads_binary_requests_come_on_the_observers_clock(tmp_path: Path, c
     assert table.column("intended").to_pylist() == [1010, 1020, 1030, 1010]
     assert table.to_pylist()[0] == {
         "intended": 1010, "started": 1011, "done": 1012, "name": "read", "endpoint": "pool.writer",
-        "outcome": "ok", "worker": 3}  # fmt: skip
+        "outcome": "ok", "worker": 3, "user": user}  # fmt: skip
     assert (writer.path / "requests.client-0.bin").exists() is not closed
+
+
+def test_a_record_from_before_a_column_was_kept_has_nulls_there(tmp_path: Path) -> None:
+    writer = make(tmp_path)
+    writer.close()
+    row = {"intended": 1, "started": 2, "done": 3, "name": "n", "endpoint": "e", "outcome": "ok", "worker": 0}
+    pq.write_table(pa.Table.from_pylist([row]), writer.path / "requests.parquet")
+    reader = RecordReader(writer.path)
+    for wanted in (None, ("user", "intended")):
+        table = reader.table("requests", wanted)
+        assert table["user"].to_pylist() == [None]
+        assert table["intended"].to_pylist() == [1]
+    assert reader.table("requests").schema == TABLES["requests"]
