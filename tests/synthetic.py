@@ -565,6 +565,7 @@ def _metrics(path: Path, plan: Truth, rng: np.random.Generator, new_connections:
     for standby in PG[1:]:
         add("pg1", "pg_replication_lag_bytes", rng.integers(0, 20_000, len(t)), standby)
         add("pg1", "pg_replay_lag_seconds", rng.random(len(t)) * 0.02, standby)
+        add("pg1", "pg_slot_retained_bytes", 20_000.0, standby)
     add("pg1", "pg_sync_standbys", 1.0)
     for pooler, limit in POOLERS.items():
         for database, share in (("risk", 0.6), ("risk_ro", 0.4)):

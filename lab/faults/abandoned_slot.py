@@ -58,7 +58,8 @@ class AbandonedSlot:
         """After two loops of Patroni it is still there, unused, and holds WAL back."""
         node = str(effect.node)
         time.sleep(2 * lab.topology.postgres.patroni.loop_wait)
-        psql(lab, node, "SELECT pg_switch_wal() WHERE NOT pg_is_in_recovery()")
+        # Something is written in any case, and no more: how fast WAL piles up is a figure of the run.
+        psql(lab, node, "SELECT pg_create_restore_point('lab') WHERE NOT pg_is_in_recovery()")
         rows = psql(lab, node, _LOOK)
         if not rows:
             return Evidence(False, f"{node}: there is no slot {SLOT}")

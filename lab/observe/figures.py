@@ -149,6 +149,9 @@ UNION ALL SELECT 'pg_replication_lag_bytes', application_name,
     FROM pg_stat_replication
 UNION ALL SELECT 'pg_replay_lag_seconds', application_name, EXTRACT(epoch FROM replay_lag)::float8
     FROM pg_stat_replication
+UNION ALL SELECT 'pg_slot_retained_bytes', slot_name::text,
+    CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_lsn() - restart_lsn)::float8 END
+    FROM pg_replication_slots
 UNION ALL SELECT 'pg_sync_standbys', NULL, count(*)::float8 FROM pg_stat_replication
     WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum')
 """

@@ -208,6 +208,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "pg_wal_bytes": ("B", "WAL generated, cumulative"),
     "pg_replication_lag_bytes": ("B", "label: standby; primary's position minus replayed"),
     "pg_replay_lag_seconds": ("s", "label: standby, as pg_stat_replication reports it"),
+    "pg_slot_retained_bytes": (
+        "B",
+        "label: replication slot; the primary's position minus the slot's restart_lsn: WAL kept back for it",
+    ),
     "pg_sync_standbys": ("1", "standbys that streaming confirms synchronous or quorum"),
     "pgb_xact": ("1", "SHOW STATS total_xact_count; label: database"),
     "pgb_query": ("1", "total_query_count; label: database"),

@@ -62,12 +62,11 @@ class Plan:
 
 def make_plan(scenario: Scenario, topology: Topology, allocation: Allocation, seed: int) -> Plan:
     """UsageError where the scenario makes no sense on the topology."""
-    why = no_room(scenario, topology)
+    if why := no_room(scenario, topology):
+        return Plan(scenario, topology, seed, 0, (), 0.0, 0.0, {}, "", None, 0.0, not_run=why)
     workload_for(topology, scenario.load.workload)
     known = endpoints(topology, allocation)
     writer, reader = resolve_pool(topology, known, scenario.load.pool)
-    if why:
-        return Plan(scenario, topology, seed, 0, (), 0.0, 0.0, {}, writer, reader, 0.0, not_run=why)
     window = story_s(scenario, topology)
     given = scenario.recovery.window
     if given != "auto":
