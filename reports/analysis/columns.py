@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +63,20 @@ def text(column: pa.ChunkedArray | pa.Array) -> Text:
 
 
 @dataclass(frozen=True)
-class Writes:
+class Columns:
+    """A table whose columns are of one length."""
+
+    def take(self, rows: Any) -> Self:
+        """Some of its rows, by mask or by index."""
+        columns: list[Any] = [
+            column.take(rows) if isinstance(column, Text) else column[rows]
+            for column in (getattr(self, name) for name in self.__dataclass_fields__)
+        ]
+        return type(self)(*columns)
+
+
+@dataclass(frozen=True)
+class Writes(Columns):
     """The ledger, one row a number, in the order of ``intended``."""
 
     n: Ints
@@ -81,16 +94,9 @@ class Writes:
     def __len__(self) -> int:
         return len(self.n)
 
-    def take(self, rows: Any) -> Writes:
-        columns: list[Any] = [
-            column.take(rows) if isinstance(column, Text) else column[rows]
-            for column in (getattr(self, name) for name in self.__dataclass_fields__)
-        ]
-        return Writes(*columns)
-
 
 @dataclass(frozen=True)
-class Reads:
+class Reads(Columns):
     """The reader probe's operations, in the order of ``intended``."""
 
     trial: Ints
@@ -109,12 +115,8 @@ class Reads:
     def __len__(self) -> int:
         return len(self.intended)
 
-    def take(self, rows: Any) -> Reads:
-        columns: list[Any] = [
-            column.take(rows) if isinstance(column, Text) else column[rows]
-            for column in (getattr(self, name) for name in self.__dataclass_fields__)
-        ]
-        return Reads(*columns)
+
+_Timed = TypeVar("_Timed", Writes, Reads)
 
 
 @dataclass(frozen=True)
@@ -143,34 +145,25 @@ class Routes:
 
 def read_writes(record: RecordReader, table: str = "writes") -> Writes:
     """A ledger of a record."""
-    t = record.table(table)
-    intended = integers(t["intended"])
-    writes = Writes(
-        integers(t["n"]),
-        integers(t["trial"]),
-        integers(t["session"]),
-        integers(t["session_opened"]),
-        booleans(t["fresh"]),
-        intended,
-        integers(t["sent"]),
-        integers(t["done"]),
-        text(t["outcome"]),
-        text(t["message"]),
-        text(t["server"]),
-    )
-    return writes.take(np.argsort(intended, kind="stable"))
+    names = ("n", "trial", "session", "session_opened", "fresh", "intended", "sent", "done")
+    return _in_order(Writes, record, table, names, ("outcome", "message", "server"))
 
 
 def read_reads(record: RecordReader) -> Reads:
     names = ("trial", "session", "session_opened", "fresh", "intended", "sent", "done", "ok", "newest")
-    words = ("message", "endpoint", "server")
-    t = record.table("reads", (*names, *words))
+    return _in_order(Reads, record, "reads", names, ("message", "endpoint", "server"))
+
+
+def _in_order(
+    kind: type[_Timed], record: RecordReader, table: str, names: tuple[str, ...], words: tuple[str, ...]
+) -> _Timed:
+    """A table with the fields of ``kind`` in their order, its rows in the order of ``intended``."""
+    t = record.table(table, (*names, *words))
     columns: list[Any] = [
-        booleans(t[name]) if name in ("fresh", "ok") else integers(t[name]) for name in names
+        booleans(t[name]) if pa.types.is_boolean(t[name].type) else integers(t[name]) for name in names
     ]
-    columns += [text(t[name]) for name in words]
-    reads = Reads(*columns)
-    return reads.take(np.argsort(reads.intended, kind="stable"))
+    found = kind(*columns, *(text(t[name]) for name in words))
+    return found.take(np.argsort(found.intended, kind="stable"))
 
 
 def read_nodes(record: RecordReader) -> Nodes:
