@@ -89,6 +89,13 @@ class Up:
     """Stage → how long it took: images, allocate, compose, ready, total."""
 
 
+ALLOCATIONS = 4
+"""How often networks and ports are chosen: a lab of another folder of state knows nothing of this one's until
+the engine has made its networks."""
+TAKEN = ("overlaps with other one on this address space", "port is already allocated")
+"""What the engine says where another was quicker."""
+
+
 def up(name: str, topology: Topology, reporter: Reporter, *, timeout_s: float = 180.0) -> Up:
     """Bring a lab up, or find that it is up already.
 
@@ -179,19 +186,26 @@ def _make(
     with _timed(seconds, "images"):
         reporter.stage("images")
         images = ensure_images(set(images_of(topology).values()), progress=reporter.image)
-    with _timed(seconds, "allocate"):
-        left = _remove_leftovers(name)
-        if left:
-            reporter.note(f"removed what an unfinished lab {name} had left: {left}")
-        allocation = make_allocation(name, topology, images)
-        for note in notes(topology, allocation):
-            reporter.note(note)
-        project = write_project(topology, allocation)
-    with _timed(seconds, "compose"):
-        reporter.stage("starting")
-        lab = DockerLab(name, topology, allocation, {})
-        reporter.plan([member.name for member in lab.expected()])
-        compose_up(project, allocation, reporter)
+    for attempt in range(ALLOCATIONS):
+        with _timed(seconds, "allocate"):
+            left = _remove_leftovers(name)
+            if left and not attempt:
+                reporter.note(f"removed what an unfinished lab {name} had left: {left}")
+            allocation = make_allocation(name, topology, images)
+            project = write_project(topology, allocation)
+        try:
+            with _timed(seconds, "compose"):
+                reporter.stage("starting")
+                lab = DockerLab(name, topology, allocation, {})
+                reporter.plan([member.name for member in lab.expected()])
+                compose_up(project, allocation, reporter)
+            break
+        except EngineError as error:
+            if attempt + 1 == ALLOCATIONS or not any(word in str(error) for word in TAKEN):
+                raise
+            reporter.note("somebody else took the same networks or ports at that moment: others are chosen")
+    for note in notes(topology, allocation):
+        reporter.note(note)
     with _timed(seconds, "ready"):
         lab = DockerLab.open(name)
         reporter.stage("waiting until it works")
