@@ -1,7 +1,7 @@
 """Many runs as one table, a line a run: verdicts, outages, losses, predicted against measured, clean or not.
 
 Everything comes from the records: from a run's own ``report/report.json`` where it has one, else the record
-is analysed. Of several runs of one scenario the newest speaks.
+is analysed. Of several runs of one scenario the newest speaks, an interrupted one only where no other ended.
 """
 
 from __future__ import annotations
@@ -119,13 +119,17 @@ def _read(record: Path) -> tuple[Analysis, list[Verdict]]:
 
 
 def newest(records: Iterable[Path]) -> list[Path]:
-    """Of each scenario the run that was started last, in the scenarios' alphabetical order."""
-    found: dict[str, tuple[str, Path]] = {}
+    """Of each scenario the run that was started last, in the scenarios' alphabetical order.
+
+    A run that came to its end goes before one that was interrupted.
+    """
+    found: dict[str, tuple[bool, str, Path]] = {}
     for record in records:
         head = RecordReader(record).manifest
         if head.state != "running":
-            found[head.scenario] = max(found.get(head.scenario, ("", record)), (head.started_wall, record))
-    return [record for _, (_, record) in sorted(found.items())]
+            one = (head.state == "closed", head.started_wall, record)
+            found[head.scenario] = max(found.get(head.scenario, one), one)
+    return [record for _, (_, _, record) in sorted(found.items())]
 
 
 def setting(analyses: Sequence[Analysis]) -> Setting:
@@ -136,16 +140,22 @@ def setting(analyses: Sequence[Analysis]) -> Setting:
         f"{head.machine.get('cores', '?')} cores, {_gib(head.machine.get('memory_bytes'))}, "
         f"scale factor {view.number(head.scale)}"
         for head in heads
+        # A run that did not begin, or in which the machine did not answer, says nothing of it.
+        if head.machine.get("cores")
     }
-    loads = {
-        f"{head.load['workload']}, {view.number(head.load['rate'])} requests/s" for head in heads if head.load
-    }
+    rates: dict[str, set[float]] = {}
+    for head in heads:
+        if head.load:
+            rates.setdefault(head.load["workload"], set()).add(float(head.load["rate"]))
     return Setting(
         topologies=tuple(sorted({head.topology for head in heads})),
         first=moments[0] if moments else "",
         last=moments[-1] if moments else "",
         machines=tuple(sorted(machines)),
-        loads=tuple(sorted(loads)),
+        loads=tuple(
+            f"{workload} at {' and '.join(view.number(rate) for rate in sorted(found))} requests/s"
+            for workload, found in sorted(rates.items())
+        ),
     )
 
 

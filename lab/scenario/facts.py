@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from lab.driver import Lab, Node
 from lab.errors import LabError
 
 PYTHON = "/opt/venv/bin/python"
+ASK_S = (15.0, 30.0)
 
 _MACHINE = r"""
 echo "cores=$(nproc)"
@@ -100,11 +102,13 @@ def first_version(text: str) -> str | None:
 
 
 def _say(node: Node, words: list[str]) -> str:
-    try:
-        done = node.run(words, check=False, timeout_s=15)
-    except LabError:
-        return ""
-    return done.stdout or done.stderr
+    """What a program prints; "" where it does not answer, on a busy machine not even the second time."""
+    for timeout_s in ASK_S:
+        with contextlib.suppress(LabError):
+            done = node.run(words, check=False, timeout_s=timeout_s)
+            if done.stdout or done.stderr:
+                return done.stdout or done.stderr
+    return ""
 
 
 def logs(lab: Lab, since_wall: float, put: Callable[[str, str], None]) -> list[str]:

@@ -221,7 +221,10 @@ def _steady(session: Session, progress: Progress) -> None:
 def describe(session: Session) -> None:
     """Machine and versions into the manifest; what cannot be had is left out and said."""
     try:
-        session.record.update(machine=facts.machine(session.lab), versions=facts.versions(session.lab))
+        machine = facts.machine(session.lab)
+        session.record.update(machine=machine, versions=facts.versions(session.lab))
+        if not machine["cores"]:
+            session.record.note("the machine is not known: the observer did not say what it runs on")
     except (LabError, ValueError) as error:
         session.record.note(f"machine and versions are not known: {error}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,14 +50,30 @@ def test_the_report_of_a_run_is_believed_only_where_it_can_be_read(runs: Path) -
 
 
 def test_the_newest_of_a_scenario_speaks(tmp_path: Path) -> None:
-    for name, day in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-04")):
+    states = {"a": "closed", "b": "closed", "c": "running", "d": "interrupted"}
+    for day, (name, state) in enumerate(states.items(), 2):
         make_record(tmp_path / name, trials=0, request_rate=20)
-        file = tmp_path / name / "manifest.json"
-        head = json.loads(file.read_text())
-        head["started_wall"] = f"{day}T00:00:00.000+00:00"
-        head["state"] = "running" if name == "c" else "closed"
-        file.write_text(json.dumps(head))
-    assert overview.newest(tmp_path / name for name in "acb") == [tmp_path / "b"]
+        change(tmp_path / name, started_wall=f"2026-01-0{day}T00:00:00.000+00:00", state=state)
+    assert overview.newest(tmp_path / name for name in "dacb") == [tmp_path / "b"]
+    # One that was interrupted speaks where no other does.
+    assert overview.newest([tmp_path / "d"]) == [tmp_path / "d"]
+
+
+def change(record: Path, **fields: Any) -> None:
+    file = record / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+def test_what_stands_above_the_table_is_said_once(tmp_path: Path) -> None:
+    for name, fields in (("rate", {"load": {"workload": "risk-api", "rate": 40}}), ("mute", {"machine": {}})):
+        make_record(tmp_path / name, trials=0, request_rate=20)
+        change(tmp_path / name, **fields)
+    found = overview.setting([overview.line(path)[1] for path in (tmp_path / "rate", tmp_path / "mute")])
+    assert len(found.machines) == 1
+    assert "?" not in found.machines[0]
+    (load,) = found.loads
+    assert load.startswith("risk-api at ")
+    assert " and 40 requests/s" in load or " at 40 and " in load
 
 
 def test_the_command(
