@@ -17,7 +17,9 @@ lease: the primary's machine dies, is cut off or hangs. Nobody is told; the lead
                the timeout of 2 s. From 0 where that one answers or refuses at once (not ``mute``).
     promote    0.1 … 1.5: end of recovery, and Patroni seeing it.
     route      (rise − 1) · fastinter … + inter + connect: the router's health check turns.
-    reconnect  0 … server_login_retry + connect: the pooler tries to log in again.
+    reconnect  0 … server_login_retry + connect: the pooler tries to log in again. Not in it: the queue of
+               clients that it kept waiting, which it serves as its pools fill by one log-in after another
+               (``reports/checks/pool_queue.py``); how long that takes is no matter of settings.
 
     An isolated primary that lives gives up by itself when it could not renew its lease for
     retry_timeout, which is before the key expires (Patroni wants loop_wait + 2 · retry_timeout ≤ ttl),
