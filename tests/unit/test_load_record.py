@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.errors import RecordError
@@ -105,6 +105,7 @@ def test_damage_is_an_error_and_not_silence(tmp_path: Path) -> None:
         read_requests(path)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 200), max_size=40))
 def test_bytes_may_come_in_pieces_of_any_size(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
