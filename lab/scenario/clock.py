@@ -13,6 +13,8 @@ from lab.record.schema import Anchor, ClockOffset
 
 PINGS = 20
 TIMEOUT_S = 0.5
+PATIENCE = 8
+"""Questions without an answer until a clock that did answer before is given up."""
 WALL_UNCERTAINTY_NS = 20_000
 
 Ask = Callable[[], tuple[int, int]]
@@ -63,22 +65,24 @@ def tell(address: tuple[str, int], datagram: str, attempts: int = 3) -> str:
     return ""
 
 
-def read(ask: Ask, pings: int = PINGS) -> Reading:
+def read(ask: Ask, pings: int = PINGS, misses: int = 2) -> Reading:
     """Ask some times; the exchange with the shortest round trip counts.
 
-    LabError where the clock is silent (two questions in a row).
+    LabError where the clock is silent: none of the first ``misses`` questions is answered.
     """
     best: Reading | None = None
-    misses = 0
+    missed = 0
     for _ in range(pings):
         sent = time.monotonic_ns()
         try:
             monotonic, wall = ask()
         except LabError:
-            misses += 1
-            if misses >= 2:
+            missed += 1
+            if missed < misses:
+                continue
+            if best is None:
                 raise
-            continue
+            break
         back = time.monotonic_ns()
         half = (back - sent + 1) // 2
         if best is None or half < best.uncertainty_ns:
@@ -97,7 +101,7 @@ class ObserverClock:
 
     def __init__(self, ask: Ask, slow: Ask) -> None:
         """``slow`` is asked where ``ask`` is not answered (a port that is not reachable from here)."""
-        self._ask = ask
+        self._ask, self._slow = ask, slow
         self._pings = PINGS
         try:
             self.reading = read(ask)
@@ -106,8 +110,15 @@ class ObserverClock:
             self.reading = read(slow, 3)
 
     def refresh(self) -> Reading:
-        """Measure anew, so that drift and steps of the wall clock do not add up."""
-        self.reading = read(self._ask, self._pings)
+        """Measure anew, so that drift and steps of the wall clock do not add up.
+
+        A machine that is busy, with the fault that has just been injected too, is given some seconds; then
+        the observer is asked the slow way. LabError where it is silent all the same.
+        """
+        try:
+            self.reading = read(self._ask, self._pings, PATIENCE)
+        except LabError:
+            self.reading = read(self._slow, 3)
         return self.reading
 
     def now(self) -> int:

@@ -41,6 +41,27 @@ def test_offset_is_within_half_the_round_trip() -> None:
     assert reading.uncertainty_ns < 20_000_000
 
 
+def test_a_clock_that_is_busy_for_a_while_is_waited_for() -> None:
+    asked = 0
+
+    def busy() -> tuple[int, int]:
+        nonlocal asked
+        asked += 1
+        if 5 < asked <= 5 + clock.PATIENCE - 1 or asked > 40:
+            raise LabError("silent")
+        return time.monotonic_ns() + 7_000, 1
+
+    def slow() -> tuple[int, int]:
+        return time.monotonic_ns() + 9_000, 2
+
+    observer = clock.ObserverClock(busy, slow)
+    # It had answered before: what it said counts, though the questions that followed were in vain.
+    assert (asked, observer.reading.anchor.wall_ns) == (7, 1)
+    assert observer.refresh().anchor.wall_ns == 1
+    asked = 40
+    assert observer.refresh().anchor.wall_ns == 2
+
+
 def test_a_silent_clock_falls_back_and_wall_times_are_turned() -> None:
     def silent() -> tuple[int, int]:
         raise LabError("silent")
