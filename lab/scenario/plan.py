@@ -147,7 +147,8 @@ def predicted(scenario: Scenario, topology: Topology) -> dict[str, float]:
     """What the configuration predicts for a trial, seconds after its first fault; empty: nothing.
 
     Of a fault that surely hits the primary and stays until the failover is over. Where several do,
-    the range only: from the first one's best case to the last worst case.
+    the range only: from the first one's best case to the last worst case. Nothing where a later step may move
+    the leader at a moment, or in a time, that is not known (a switchover once replication is synchronous).
     """
     if not scenario.step:
         return {}
@@ -162,10 +163,12 @@ def predicted(scenario: Scenario, topology: Topology) -> dict[str, float]:
             continue
         begun = True
         sure = step.target in ("primary", "az:primary", "az-data:primary")
-        moves = traits(find(step.fault)).moves_leader == "yes"
-        one = predict(topology, step.fault) if sure and moves and not waited else {}
+        moves = traits(find(step.fault)).moves_leader
+        one = predict(topology, step.fault) if sure and moves == "yes" and not waited else {}
         if one and (step.duration is None or step.duration >= one["worst"]):
             found.append((at - first, one))
+        elif found and moves != "no" and may_hit_leader(step.target, topology):
+            return {}
     if not found or found[0][0] > 0:
         return {}
     if len(found) == 1:

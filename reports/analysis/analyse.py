@@ -25,7 +25,7 @@ from reports.analysis import (
     rto,
     validity,
 )
-from reports.analysis.breakdown import breakdown, milestones, new_leader
+from reports.analysis.breakdown import breakdown, elections, milestones, new_leader
 from reports.analysis.metrics import Metrics
 from reports.analysis.model import Analysis, Injected, Ledger, Outage, Reason, Span, Trial
 from reports.analysis.redis_writes import redis_writes
@@ -185,7 +185,7 @@ def _trial(source: Source, k: int, clock_s: float | None) -> Trial:
         if write.seconds is not None:
             recovered = effect + round(write.seconds * NS)
             seen = milestones(events, source.nodes, source.routes, effect, recovered, old, leader)
-            parts = breakdown(seen, effect)
+            parts = breakdown(seen, effect, elections(events, effect, recovered))
     broken = faults.injected(events, manifest.fault, source.start)
     uncertainty = (took["uncertainty"] or 0) / NS + (clock_s or 0.0) if took else None
     predicted = manifest.predicted.get("worst")

@@ -10,7 +10,8 @@ Milestones on the observer's clock, from the effect t0 to the recovery:
 
 Samples come at intervals, so a milestone is known to one interval of its probe; one that was seen before
 its predecessor, or after the recovery, is moved onto it. A part is known only if the milestones at both of
-its ends are; all other time is *unattributed*. Parts and *unattributed* add up to the RTO.
+its ends are; all other time is *unattributed*. Parts and *unattributed* add up to the RTO. Where a leader was
+elected several times before writes recovered there were several failovers: the parts of none are told.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ def new_leader(events: Sequence[dict[str, Any]], effect: int, until: int) -> tup
         return None, None
     last = elected[-1]
     return int(last["t"]), last["detail"].get("leader") or last["node"]
+
+
+def elections(events: Sequence[dict[str, Any]], effect: int, until: int) -> int:
+    """How often etcd got a leader key."""
+    return sum(e["kind"] == "leader-elected" and effect <= e["t"] <= until for e in events)
 
 
 def milestones(
@@ -68,11 +74,13 @@ def milestones(
     }
 
 
-def breakdown(seen: dict[str, int | None], effect: int) -> Breakdown:
+def breakdown(seen: dict[str, int | None], effect: int, times_elected: int = 1) -> Breakdown:
     """Parts that add up, from milestones in ns (``recovered`` must be known)."""
     recovered = seen["recovered"]
     if recovered is None:
         raise ValueError("a breakdown needs a recovery")
+    if times_elected > 1:
+        seen = {"recovered": recovered}
     at = effect
     previous: int | None = effect
     parts = []
@@ -86,10 +94,13 @@ def breakdown(seen: dict[str, int | None], effect: int) -> Breakdown:
         previous = moment
     total = (recovered - effect) / NS
     missing = [name for name in MILESTONES if seen.get(name) is None]
+    why = f"not seen: {', '.join(missing)}" if missing else ""
+    if times_elected > 1:
+        why = f"a leader was elected {times_elected} times before writes recovered: there is no one failover"
     return Breakdown(
         parts=tuple(parts),
         unattributed=max(0.0, total - sum(part.seconds or 0.0 for part in parts)),
         total=total,
         milestones={name: None if t is None else (t - effect) / NS for name, t in seen.items()},
-        why=f"not seen: {', '.join(missing)}" if missing else "",
+        why=why,
     )

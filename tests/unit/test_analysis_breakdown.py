@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.record.schema import NS
-from reports.analysis.breakdown import MILESTONES, breakdown
+from reports.analysis.breakdown import MILESTONES, breakdown, elections
 
 settings.register_profile("lab", deadline=None)  # a shared machine has slow moments
 settings.load_profile("lab")
@@ -47,6 +47,17 @@ def test_milestones_out_of_order_are_moved_and_none_is_negative() -> None:
     assert parts(found)["promote"] == 0
     assert parts(found)["route"] == pytest.approx(2)
     assert parts(found)["reconnect"] == 0
+
+
+def test_two_failovers_have_no_parts_in_common() -> None:
+    events = [{"kind": "leader-elected", "t": EFFECT + at, "detail": {}} for at in (5, 9, 30)]
+    assert elections(events, EFFECT, EFFECT + 20) == 2
+    moments = seen(expired=18, elected=18.5, promoted=19.5, routed=20, recovered=20.5)
+    found = breakdown(moments, EFFECT, times_elected=2)
+    assert set(parts(found).values()) == {None}
+    assert found.unattributed == found.total == pytest.approx(20.5)
+    assert "2 times" in found.why
+    assert parts(breakdown(moments, EFFECT, times_elected=1))["detect"] == 18
 
 
 def test_without_a_recovery_there_is_nothing_to_break_down() -> None:

@@ -333,3 +333,15 @@ def test_a_deadline_undoes_a_fault_by_itself_unless_disarmed(tmp_path: Path) -> 
         for process in started:
             process.kill()
             process.wait()
+
+
+def test_a_later_fault_that_may_move_the_leader_leaves_no_prediction(tmp_path: Path) -> None:
+    first = "- {fault: kill-node, target: primary}\n"
+    assert planned(tmp_path, first).predicted["worst"] > 20
+    for later in ("- {at: 45, when: synchronous, fault: switchover, target: primary}",
+                  "- {at: 45, fault: isolate, target: etcd-leader}"):  # fmt: skip
+        assert planned(tmp_path, first + later).predicted == {}
+    # What cannot move it, or hits others, changes nothing.
+    for later in ("- {at: 5, fault: kill-node, target: any-replica}",
+                  "- {at: 5, fault: abandoned-slot, target: primary}"):  # fmt: skip
+        assert planned(tmp_path, first + later).predicted == planned(tmp_path, first).predicted
