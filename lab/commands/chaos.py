@@ -38,6 +38,9 @@ def register(app: typer.Typer) -> None:
         rate: Annotated[
             float, typer.Option("--rate", min=0.001, help="Load in requests per second.")
         ] = 100.0,
+        workload: Annotated[
+            str | None, typer.Option("--workload", help="Of the load; one that fits the schema by default.")
+        ] = None,
         settle: Annotated[
             float, typer.Option("--settle", min=0, help="Seconds of steady state first.")
         ] = 10.0,
@@ -63,8 +66,9 @@ def register(app: typer.Typer) -> None:
             return not unmet(lab, find(fault), candidates(target, lab.topology))
 
         made = story(
-            lab.topology, chosen, duration, rate=rate, settle=settle, names=faults, possible=possible
-        )
+            lab.topology, chosen, duration, rate=rate, settle=settle, workload=workload,
+            names=faults, possible=possible,
+        )  # fmt: skip
         raise typer.Exit(_play(lab, made, chosen, runs, as_json))
 
     @app.command("replay")

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from lab.errors import UsageError
 from lab.faults import faults
 from lab.faults._base import On, traits
 from lab.scenario.models import MAX_STEPS, Scenario
-from lab.scenario.targets import fixed
+from lab.scenario.needs import lacking
+from lab.scenario.targets import Missing, candidates
 from lab.topology.models import Topology
 
 NAME = "chaos"
@@ -57,10 +59,11 @@ def choices(topology: Topology, names: Iterable[str] | None = None) -> list[tupl
         for sort in traits(known[name]).on or ANY:
             for target in TARGETS[sort]:
                 try:
-                    fixed(target, topology)
-                except UsageError:
+                    nodes = candidates(target, topology)
+                except Missing:
                     continue
-                found.append((name, target))
+                if not lacking(topology, known[name], nodes):
+                    found.append((name, target))
     return found
 
 
@@ -123,10 +126,16 @@ def story(
     *,
     rate: float,
     settle: float,
+    workload: str | None = None,
     names: Iterable[str] | None = None,
     possible: Possible = lambda _fault, _target: True,
 ) -> Scenario:
-    """The schedule as a scenario of one trial."""
+    """The schedule as a scenario of one trial.
+
+    Args:
+        workload: by default the risk platform's own on its schema, elsewhere ``bank``, whose total must hold.
+    """
+    own = "risk-api" if Path(topology.postgres.schema_set).name == "risk" else "bank"
     steps = schedule(topology, seed, duration_s, names=names, possible=possible)
     return Scenario.model_validate(
         {
@@ -137,7 +146,7 @@ def story(
                 "nothing refused may appear, and the lab must become whole again. One schedule that passes "
                 "proves little; one that fails is a counterexample, and can be replayed."
             ),
-            "load": {"rate": rate},
+            "load": {"rate": rate, "workload": workload or own},
             "settle": settle,
             "trials": 1,
             "steps": steps,

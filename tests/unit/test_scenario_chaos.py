@@ -65,6 +65,16 @@ def test_a_schedule_is_a_story_that_the_record_gives_back(tmp_path: Path) -> Non
     assert recorded_scenario(tmp_path) == made
 
 
+@pytest.mark.parametrize("name", ["clinical-prod", "dora-dev"])
+def test_chaos_fits_a_topology_of_another_schema(name: str) -> None:
+    topology = load_topology(name)
+    made = story(topology, 7, 60, rate=50, settle=3)
+    assert made.load.workload == "bank"
+    plan = make_plan(made, topology, sample_allocation("t", topology), 7)
+    assert (plan.trials, plan.not_run) == (1, "")
+    assert story(topology, 7, 60, rate=50, settle=3, workload="tpcb").load.workload == "tpcb"
+
+
 @pytest.mark.parametrize("name", list_scenarios())
 def test_every_scenario_can_be_replayed(tmp_path: Path, name: str) -> None:
     given = load_scenario(name)
