@@ -28,6 +28,7 @@ from lab.deploy.images import ensure_images
 from lab.errors import LabError
 from lab.load import CODE, PYTHON
 from loadtests.config import LoadConfig, LoadTarget
+from loadtests.format import ROW
 
 CLIENTS = 20
 ROWS = 100_000
@@ -168,9 +169,9 @@ def run_locust(lab: Pair, config: LoadConfig) -> dict[str, Any]:
     done: dict[str, Any] = json.loads(node.get(f"{config.out}/done"))
     if done["errors"] or done["dropped"]:
         raise LabError(f"the load met errors: {done['errors']}, dropped {done['dropped']}")
-    # "Everything recorded" has to be true: there are 32 bytes in the file for each request counted.
+    # "Everything recorded" has to be true: there is a row in the file for each request counted.
     size = int(node.run(["stat", "-c", "%s", f"{config.out}/requests.0.bin"]).stdout)
-    if size < done["requests"] * 32:
+    if size < done["requests"] * ROW.size:
         raise LabError(f"{done['requests']} requests, but a record of {size} bytes")
     done["per_s"] = done["requests"] / done["seconds"]
     return done

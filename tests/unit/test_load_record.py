@@ -17,7 +17,7 @@ from lab.errors import RecordError
 from lab.record.schema import TABLES
 from loadtests import outcomes
 from loadtests.config import LoadConfig, LoadTarget
-from loadtests.format import BlockReader, Decoder, read_batches, read_requests
+from loadtests.format import ROW, BlockReader, Decoder, read_batches, read_requests
 from loadtests.recorder import ROWS, Recorder
 from loadtests.workloads import list_workloads
 from tests.unit.test_load_schedule import config
@@ -141,7 +141,7 @@ def test_flushed_rows_are_on_disk_before_the_end(tmp_path: Path) -> None:
     assert read_requests(path).num_rows == 0
     recorder.flush()
     assert read_requests(path).num_rows == 1
-    assert told == [32]
+    assert told == [ROW.size]
 
 
 # --- configuration
