@@ -46,7 +46,7 @@ def run(analysis: Analysis, record: RecordReader) -> list[Finding]:
     if not most:
         return [nothing(METRIC, "1", "not run", "the poolers' queues were not sampled during a fault")]
     known = [seconds for seconds in gone if seconds is not None]
-    why = f"gone {max(known):.1f} s after the fault at the latest" if known and max(most) else ""
+    why = f"gone {max(known):.1f} s after the fault at the latest" if known and any(most) else ""
     return [
         of_trials(METRIC, "1", most, evidence=("metrics.parquet", "events.parquet"), why=why, gone_s=gone)
     ]
