@@ -53,7 +53,7 @@ _MORE = ("failover.automatic", "availability.", "pool.efficiency", "tls.", "tabl
 _NEITHER = ("pool.utilisation", "pool.server_connections.")
 _LESS = (
     "rto.", "rpo.", "ledger.", "split_brain.", "outage.", "query.", "latency.", "load.", "db.cpu",
-    "pool.wait", "reads.", "log.", "progress.", "reconnect.", "redundant.",
+    "pool.wait", "pool.queue", "reads.", "log.", "progress.", "reconnect.", "redundant.", "redis.", "wal.",
 )  # fmt: skip
 
 

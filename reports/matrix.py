@@ -19,7 +19,7 @@ from rich.text import Text
 
 from reports import view
 from reports.analysis import blocks
-from reports.analysis.model import Trial
+from reports.analysis.model import Outage, RedisTrial, Trial
 from reports.analysis.trials import median
 from reports.analysis.two_samples import CONFIDENCE, Difference, paired
 from reports.checks.common import split
@@ -59,11 +59,17 @@ class Line(Value):
     rto_worst: float | None = None
     lost: int | None = None
     """Acknowledged writes, all trials together; None: no complete audit."""
+    redis_worst: float | None = None
+    """Seconds, of writes to Redis, the worst trial; infinite: it did not recover. None: no fault of Redis."""
+    redis_lost: int | None = None
+    """Writes that Redis acknowledged, all trials together."""
     p50: float | None = None
     """Response time in the steady state, ms."""
     p95: float | None = None
     rto_against: Against | None = None
     lost_against: Against | None = None
+    redis_rto_against: Against | None = None
+    redis_lost_against: Against | None = None
     p50_against: Against | None = None
     p95_against: Against | None = None
     why: str = ""
@@ -102,13 +108,23 @@ class Group:
 
     def rto(self) -> dict[Key, float]:
         """Seconds a trial; 0: no outage, infinite: it did not recover."""
-        found = {}
-        for key, trial in self.trials().items():
-            one = trial.write
-            if one.state != "no data":
-                calm = one.state == "no outage"
-                found[key] = 0.0 if calm else math.inf if one.seconds is None else one.seconds
-        return found
+        return _seconds({key: trial.write for key, trial in self.trials().items()})
+
+    def redis(self, *, ledger: bool = False) -> dict[Key, RedisTrial]:
+        """Valid trials in which a fault hit Redis or a Sentinel."""
+        return {
+            (repeat, trial.trial): trial
+            for repeat, run in self.runs.items()
+            for trial in (run.analysis.redis.trials if run.analysis.redis else ())
+            if trial.hit and not (trial.void if ledger else trial.invalid)
+        }
+
+    def redis_rto(self) -> dict[Key, float]:
+        return _seconds({key: trial.write for key, trial in self.redis().items()})
+
+    def redis_lost(self) -> dict[Key, float]:
+        found = self.redis(ledger=True)
+        return {key: float(trial.ledger.lost) for key, trial in found.items() if trial.ledger.complete}
 
     def lost(self) -> dict[Key, float]:
         return {k: float(t.ledger.lost) for k, t in self.trials(ledger=True).items() if t.ledger.complete}
@@ -125,6 +141,14 @@ class Group:
             if value is not None:
                 found[(repeat, 0)] = value
         return found
+
+
+def _seconds(outages: dict[Key, Outage]) -> dict[Key, float]:
+    return {
+        key: 0.0 if one.state == "no outage" else math.inf if one.seconds is None else one.seconds
+        for key, one in outages.items()
+        if one.state != "no data"
+    }
 
 
 def lines(entries: Iterable[Entry]) -> list[Line]:
@@ -148,6 +172,7 @@ def lines(entries: Iterable[Entry]) -> list[Line]:
 
 def _line(scenario: str, pool: str | None, variant: str, group: Group, first: Group | None) -> Line:
     rto, lost = group.rto(), group.lost()
+    redis_rto, redis_lost = group.redis_rto(), group.redis_lost()
     times = list(rto.values())
     stretches = group.stretches()
     response = blocks.percentiles(stretches, stretches, [0.5, 0.95])
@@ -168,10 +193,14 @@ def _line(scenario: str, pool: str | None, variant: str, group: Group, first: Gr
         rto_median=_finite(median(times)),
         rto_worst=_finite(max(times, default=None)),
         lost=round(sum(lost.values())) if lost else None,
+        redis_worst=max(redis_rto.values(), default=None),
+        redis_lost=round(sum(redis_lost.values())) if redis_lost else None,
         p50=response[0].first,
         p95=response[1].first,
         rto_against=_paired("rto.write", first.rto(), rto) if first else None,
         lost_against=_paired("ledger.lost", first.lost(), lost) if first else None,
+        redis_rto_against=_paired("redis.rto", first.redis_rto(), redis_rto) if first else None,
+        redis_lost_against=_paired("redis.lost_writes", first.redis_lost(), redis_lost) if first else None,
         p50_against=_response(first, group, "p50") if first else None,
         p95_against=_response(first, group, "p95") if first else None,
         why="; ".join(dict.fromkeys(filter(None, whys))),
@@ -229,7 +258,26 @@ def _response(first: Group, second: Group, name: Literal["p50", "p95"]) -> Again
 
 # As text
 
-HEADS = ("scenario", "pool", "variant", "n", "RTO median / worst", "lost", "p50", "p95")
+HEADS = (
+    "scenario",
+    "pool",
+    "variant",
+    "n",
+    "RTO median / worst",
+    "lost",
+    "Redis RTO worst",
+    "Redis lost",
+    "p50",
+    "p95",
+)
+
+
+def shown(found: Sequence[Line]) -> tuple[int, ...]:
+    """Places of the columns that hold anything: without pools and without faults of Redis some do not."""
+    pools = any(line.pool for line in found)
+    redis = any(line.redis_worst is not None or line.redis_lost is not None for line in found)
+    left_out = {"pool": not pools, "Redis RTO worst": not redis, "Redis lost": not redis}
+    return tuple(place for place, head in enumerate(HEADS) if not left_out.get(head))
 
 
 def outage(line: Line) -> str:
@@ -263,16 +311,25 @@ def row(line: Line) -> tuple[str, ...]:
         str(line.trials) + (f" (+{line.invalid} invalid)" if line.invalid else ""),
         "\n".join(filter(None, [outage(line), against(line.rto_against, "s")])),
         "\n".join(filter(None, [view.number(line.lost), against(line.lost_against, "rows")])),
+        "\n".join(filter(None, [_redis_outage(line), against(line.redis_rto_against, "s")])),
+        "\n".join(filter(None, [view.number(line.redis_lost), against(line.redis_lost_against, "writes")])),
         "\n".join(filter(None, [view.figure(line.p50, "ms"), against(line.p50_against, "ms")])),
         "\n".join(filter(None, [view.figure(line.p95, "ms"), against(line.p95_against, "ms")])),
     )
+
+
+def _redis_outage(line: Line) -> str:
+    if line.redis_worst is not None and math.isinf(line.redis_worst):
+        return "not recovered"
+    return "no outage" if line.redis_worst == 0 else view.figure(line.redis_worst, "s")
 
 
 def notes(found: Sequence[Line]) -> list[str]:
     """How it was compared, each way once; and what is missing."""
     every = [
         one for line in found
-        for one in (line.rto_against, line.lost_against, line.p50_against, line.p95_against) if one
+        for one in (line.rto_against, line.lost_against, line.redis_rto_against, line.redis_lost_against,
+                    line.p50_against, line.p95_against) if one
     ]  # fmt: skip
     said = list(dict.fromkeys(one.method for one in every))
     judged = sum(one.verdict != "too few" for one in every)
@@ -291,15 +348,13 @@ class MatrixTable:
         self.found = found
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        pools = any(line.pool for line in self.found)
+        places = shown(self.found)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold dim")
-        for head in HEADS:
-            if head != "pool" or pools:
-                table.add_column(head, overflow="fold")
+        for place in places:
+            table.add_column(HEADS[place], overflow="fold")
         for line in self.found:
-            cells = [
-                Text(text) for head, text in zip(HEADS, row(line), strict=True) if head != "pool" or pools
-            ]
+            said = row(line)
+            cells = [Text(said[place]) for place in places]
             for text in cells:
                 for word, style in STYLE.items():
                     if text.plain.endswith(f" {word}"):
@@ -312,6 +367,9 @@ class MatrixTable:
 
 def markdown(title: str, found: Sequence[Line]) -> str:
     """The same for a note."""
-    lines_ = [f"### {title}", "", f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
-    lines_ += [f"| {' | '.join(text.replace(chr(10), '<br>') for text in row(line))} |" for line in found]
+    places = shown(found)
+    lines_ = [f"### {title}", "", f"| {' | '.join(HEADS[p] for p in places)} |", f"|{'---|' * len(places)}"]
+    for line in found:
+        said = row(line)
+        lines_.append(f"| {' | '.join(said[place].replace(chr(10), '<br>') for place in places)} |")
     return "\n".join([*lines_, "", *(f"- {note}" for note in notes(found)), ""])

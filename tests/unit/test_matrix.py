@@ -251,3 +251,37 @@ def test_a_cell_without_a_record_is_said_and_not_counted(entries: list[Entry]) -
     found = lines([*entries, lost])[-1]
     assert (found.trials, found.why, found.rto_against, found.lost) == (0, "no lab", None, None)
     assert outage(found) == "–"
+
+
+def test_what_redis_lost_stands_beside_it_where_a_fault_hit_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(lost: list[int], seconds: float | None) -> Any:
+        state = "recovered" if seconds is not None else "not recovered"
+        trials = tuple(
+            SimpleNamespace(
+                trial=k, hit=("redis1",), void=(), invalid=(),
+                ledger=SimpleNamespace(lost=count, complete=True),
+                write=SimpleNamespace(state=state, seconds=seconds),
+            )
+            for k, count in enumerate(lost, 1)
+        )  # fmt: skip
+        analysis = SimpleNamespace(
+            trials=(), run="r", reasons=(), redis=SimpleNamespace(trials=trials),
+            load=SimpleNamespace(steady=None),
+        )  # fmt: skip
+        return SimpleNamespace(analysis=analysis, stretches=[])
+
+    made = {"off": run([1159] * 6, 12.0), "on": run([141] * 6, None)}
+    monkeypatch.setattr("reports.matrix.load", lambda path: made[path.name])
+    found = lines(Entry(scenario="s", pool=None, variant=name, repeat=1, record=Path(name)) for name in made)
+    off, on = found
+    assert (off.redis_lost, off.redis_worst) == (6954, 12.0)
+    assert on.redis_lost_against is not None
+    assert (on.redis_lost_against.difference, on.redis_lost_against.verdict) == (-1018, "better")
+    text = markdown("Redis", found)
+    assert "| lost | Redis RTO worst | Redis lost | p50 |" in text
+    assert "| 6,954 |" in text
+    assert "not recovered" in text
+
+
+def test_columns_of_redis_are_left_out_where_nothing_hit_it(entries: list[Entry]) -> None:
+    assert "Redis" not in markdown("Demo", lines(entries))
