@@ -62,7 +62,8 @@ def pool_of_two(paper: dict[str, Any]) -> None:
 
 
 def few_connections(paper: dict[str, Any]) -> None:
-    paper["postgres"]["parameters"] = {**paper["postgres"].get("parameters", {}), "max_connections": "20"}
+    """Patroni takes 25 at the least: anything less becomes 100."""
+    paper["postgres"]["parameters"] = {**paper["postgres"].get("parameters", {}), "max_connections": "25"}
 
 
 BUILT = {
@@ -74,7 +75,7 @@ BUILT = {
         "BEGIN; UPDATE risk.risk_limit SET used = used + 1 WHERE limit_id = 1; SELECT pg_sleep(0.025); END;",
         20,
     ),
-    # 17 connections (3 are kept for superusers), 200 ms each: 85 a second at most.
+    # 22 connections (3 are kept for superusers), 200 ms each: 110 a second at most.
     "few-connections": Built("max_connections", SLEEP.format(0.2), 40, users=60, paper=few_connections),
     # Some 20 ms of the primary's CPU a request, of 0.2: 10 a second.
     "slow-primary": Built(
