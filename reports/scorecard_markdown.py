@@ -21,7 +21,9 @@ def markdown(card: Scorecard, *, level: int = 2) -> str:
     if card.runs:
         said = ", ".join(f"`{run.scenario}` on {run.topology}" for run in card.runs)
         many = f"{len(card.runs)} run{'s' if len(card.runs) != 1 else ''}"
-        lines += [f"From {many}, {card.seconds / 60:.0f} min: {said}.", ""]
+        # A verification that only judges runs made before has taken no time.
+        length = f", {card.seconds / 60:.0f} min" if card.seconds else ""
+        lines += [f"From {many}{length}: {said}.", ""]
     for topology in dict.fromkeys(row.topology for row in card.rows):
         lines += _environment([row for row in card.rows if row.topology == topology], level)
     return "\n".join([*lines, *(f"- {_cell(note)}" for note in card.notes)]).rstrip() + "\n"
