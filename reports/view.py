@@ -85,6 +85,7 @@ METRICS = {
     "cache.hit_ratio": "look-ups that the cache answered",
     "cache.ttl": "greatest age served from the cache",
     "cache.stampede": "clients that loaded one entry at once",
+    "capacity.headroom": "room above today's load",
     "alarm.cpu": "time in alarm: CPU",
     "alarm.connections": "time in alarm: connections",
     "alarm.latency": "time in alarm: latency",
