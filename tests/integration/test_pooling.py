@@ -36,9 +36,9 @@ def started(lab: DockerLab, runs: Path) -> tuple[subprocess.Popen[bytes], Path]:
     runner = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + CELLS_WITHIN_S
     while time.monotonic() < until and runner.poll() is None:
-        found = sorted(runs.glob("*-pooling"))
-        if found and len(RecordReader(found[0]).cells()) >= 4:
-            return runner, found[0]
+        found = sorted(runs.glob("*-pooling/manifest.json"))
+        if found and len(RecordReader(found[0].parent).cells()) >= 4:
+            return runner, found[0].parent
         time.sleep(0.3)
     runner.kill()
     runner.wait()
