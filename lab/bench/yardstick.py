@@ -159,11 +159,12 @@ class _Segments:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def table(self, name: str) -> pa.Table:
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         batches = list(read_batches(self._folder, name))
         if not batches:
             raise LabError("the writer probe wrote nothing")
-        return pa.Table.from_batches(batches)
+        table = pa.Table.from_batches(batches)
+        return table if columns is None else table.select(list(columns))
 
 
 def read_operations(folder: Path) -> Operations:
