@@ -22,13 +22,16 @@ from lab.faults._base import (
 )
 
 # The postmaster is the process named postgres that has not given itself a title ("postgres: …"), as its
-# children do, also when they outlive it for a moment; and that is no zombie.
+# children do, also when they outlive it for a moment; and that is no zombie. A child just forked has no title
+# yet, but a parent named postgres.
 # Field 22 of stat, the start time, tells two processes with one id apart.
 FIND_POSTMASTER = r"""
 for d in /proc/[0-9]*; do
   read -r name < "$d/comm" && [ "$name" = postgres ] || continue
   case $(tr '\0' ' ' < "$d/cmdline") in "postgres:"*|"") continue;; esac
-  echo "${d#/proc/} $(awk '{print $22}' "$d/stat")"
+  set -- $(awk '{print $4, $22}' "$d/stat")
+  read -r parent < "/proc/$1/comm" && [ "$parent" != postgres ] || continue
+  echo "${d#/proc/} $2"
   exit 0
 done 2>/dev/null
 """

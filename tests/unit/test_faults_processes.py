@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lab.errors import LabError
 from lab.faults import find
 from lab.faults._base import lacks, traits
 from lab.faults._services import service_of
+from lab.faults._shell import FIND_POSTMASTER
 from lab.scenario.loader import list_scenarios, load_scenario
 from lab.topology.loader import load_topology
 from tests.fake_lab import FakeLab, FakeNode
@@ -303,3 +305,32 @@ def test_every_scenario_fits_the_topology(name: str) -> None:
         assert hit
         if on:
             assert {sort_of(topology, node) for node in hit} <= set(on), f"{step.fault} on {step.target}"
+
+
+def test_the_postmaster_is_told_from_a_child_that_has_no_title_yet(tmp_path: Path) -> None:
+    """A child just forked has its parent's command line; its number may well sort before it."""
+    server = b"/usr/lib/postgresql/15/bin/postgres\0-D\0/data\0"
+    processes = [
+        (1, "docker-init", b"/sbin/docker-init\0", 0),
+        (30, "patroni", b"patroni\0", 1),
+        (4016, "postgres", server, 30),
+        (4018, "postgres", b"postgres: checkpointer \0", 4016),
+        (10012, "postgres", server, 4016),
+        (20, "postgres", b"", 4016),
+    ]
+    for pid, name, line, parent in processes:
+        folder = tmp_path / str(pid)
+        folder.mkdir()
+        (folder / "comm").write_text(f"{name}\n")
+        (folder / "cmdline").write_bytes(line)
+        (folder / "stat").write_text(f"{pid} ({name}) S {parent} " + " ".join(str(n) for n in range(5, 30)))
+    script = FIND_POSTMASTER.replace("/proc", str(tmp_path))
+
+    def found() -> list[str]:
+        out = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+        return out.replace(f"{tmp_path}/", "").split()
+
+    assert found() == ["4016", "22"]
+    (tmp_path / "4016" / "comm").write_text("bash\n")
+    (tmp_path / "10012" / "comm").write_text("bash\n")
+    assert found() == []
