@@ -84,8 +84,8 @@ def test_what_every_one_says_of_itself(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in MINE if getattr(find(n), "undo", "")])
 def test_the_deadline_is_armed_before_the_strike(name: str, lab: FakeLab) -> None:
     node = lab.nodes["pg1" if "database" in traits(find(name)).on else "pool-transaction"]
-    answering(node, "bash", ("/proc/[0-9]*", "100 5000\n", 0), ("supervise", "101 5000\n", 0), STAMP)
-    answering(node, "psql", ("pg_is_in_recovery", "t\n", 0))
+    replays = ('startup" || true', "102\n", 0)
+    answering(node, "bash", ("/proc/[0-9]*", "100 5000\n", 0), ("supervise", "101 5000\n", 0), replays, STAMP)
     fault = find(name)
     plan = {"node": node.name, "table": "risk.position", "deadline_s": 60.0}
     try:
@@ -334,3 +334,10 @@ def test_the_postmaster_is_told_from_a_child_that_has_no_title_yet(tmp_path: Pat
     (tmp_path / "4016" / "comm").write_text("bash\n")
     (tmp_path / "10012" / "comm").write_text("bash\n")
     assert found() == []
+
+
+def test_pausing_replay_needs_a_process_that_replays(lab: FakeLab) -> None:
+    """A primary has none."""
+    answering(lab.nodes["pg1"], "bash", ("/proc/[0-9]*", "100 5000\n", 0))
+    with pytest.raises(LabError, match="no replica"):
+        find("pause-replay").inject(lab, "pg1", {"node": "pg1"})
