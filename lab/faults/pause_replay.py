@@ -23,7 +23,8 @@ for i in $(seq 100); do
   case $(chpst -u postgres psql -X -q -t -A -h /run/postgresql -d postgres -c "{_WAITING}") in
     RecoveryWalStream) break;;
   esac
-  [ $i = 100 ] || kill -CONT "$2"
+  kill -CONT "$2"
+  [ "$i" -lt 100 ] || {{ echo "it never waited for WAL: it may hold what readers need" >&2; exit 1; }}
 done
 """
 _RESUME = f"""

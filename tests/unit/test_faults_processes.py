@@ -15,6 +15,7 @@ from lab.faults import find
 from lab.faults._base import lacks, traits
 from lab.faults._services import service_of
 from lab.faults._shell import FIND_POSTMASTER
+from lab.faults.pause_replay import _STOP
 from lab.scenario.loader import list_scenarios, load_scenario
 from lab.topology.loader import load_topology
 from tests.fake_lab import FakeLab, FakeNode
@@ -341,3 +342,20 @@ def test_pausing_replay_needs_a_process_that_replays(lab: FakeLab) -> None:
     answering(lab.nodes["pg1"], "bash", ("/proc/[0-9]*", "100 5000\n", 0))
     with pytest.raises(LabError, match="no replica"):
         find("pause-replay").inject(lab, "pg1", {"node": "pg1"})
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "last"), [("RecoveryWalStream", 0, "STOP"), ("BufferPin", 1, "CONT")]
+)
+def test_replay_is_stopped_only_where_it_waits_for_wal(
+    tmp_path: Path, state: str, code: int, last: str
+) -> None:
+    """Elsewhere it could hold the lock of a page; then it goes on, and the fault says why."""
+    calls = tmp_path / "calls"
+    stand_ins = f'kill() {{ echo "$1" >>{calls}; }}; chpst() {{ echo {state}; }}\n'
+    done = subprocess.run(
+        ["bash", "-c", stand_ins + _STOP, "bash", "", "1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert ("never waited for WAL" in done.stderr) == bool(code)
+    assert calls.read_text().split()[-1] == f"-{last}"
