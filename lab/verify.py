@@ -1,9 +1,9 @@
 """What has to run so that every promise is answered, and the folder in which that is remembered.
 
 A *need* is a promise on one topology with the scenarios any of which answers it. The least set of scenarios
-is the cheapest by its estimated time (a weighted set cover, solved exactly by branch and bound: they are
-small), for each topology on its own, since they share nothing. What runs are cells of ``lab/matrix.py``, each
-a scenario or an experiment: one whose closed record is there does not run again.
+is the cheapest by its estimated time (a weighted set cover, solved exactly by scipy's ``milp``), for each
+topology on its own, since they share nothing. What runs are cells of ``lab/matrix.py``, each a scenario or an
+experiment: one whose closed record is there does not run again.
 """
 
 from __future__ import annotations
@@ -120,31 +120,23 @@ def least_cover(wanted: Mapping[str, Collection[str]], costs: Mapping[str, float
             without any name asks for nothing.
         costs: name → what it costs, more than 0.
     """
-    covers = {name: frozenset(key for key, by in wanted.items() if name in by) for name in sorted(costs)}
-    useful = [name for name in covers if covers[name] and not _dominated(name, covers, costs)]
-    best: tuple[float, tuple[str, ...]] | None = None
+    import numpy as np
+    from scipy.optimize import Bounds, LinearConstraint, milp
 
-    def search(open_: frozenset[str], chosen: tuple[str, ...], cost: float) -> None:
-        nonlocal best
-        if best is not None and cost >= best[0]:
-            return
-        if not open_:
-            best = cost, chosen
-            return
-        # Whatever is chosen, one of these has to be in it: those of the key that has the fewest.
-        fewest = min(([name for name in useful if key in covers[name]] for key in sorted(open_)), key=len)
-        for name in sorted(fewest, key=lambda name: costs[name] / len(covers[name] & open_)):
-            search(open_ - covers[name], (*chosen, name), cost + costs[name])
-
-    search(frozenset().union(*covers.values()), (), 0.0)
-    return sorted(best[1]) if best is not None else []
-
-
-def _dominated(name: str, covers: Mapping[str, frozenset[str]], costs: Mapping[str, float]) -> bool:
-    """Whether another one covers as much for no more; of equals the first by name stays."""
-    return any(
-        covers[name] <= covers[other] and (costs[other], other) < (costs[name], name) for other in covers
+    names = sorted(costs)
+    rows = {tuple(name in by for name in names) for by in wanted.values()}
+    table = np.array([row for row in sorted(rows) if any(row)], dtype=float)
+    if not len(table):
+        return []
+    solved = milp(
+        c=[costs[name] for name in names],
+        constraints=LinearConstraint(table, lb=1),
+        integrality=np.ones(len(names)),
+        bounds=Bounds(0, 1),
     )
+    if solved.x is None:
+        raise LabError(f"no choice of scenarios was found: {solved.message}")
+    return [name for name, chosen in zip(names, solved.x, strict=True) if chosen > 0.5]
 
 
 def choose(needs: Sequence[Need], asked: Asked) -> Chosen:
