@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from lab.errors import LabError
-from reports import view
+from reports import report, view
 from reports.findings import Status
-from reports.report import TEMPLATES, css
 from reports.scorecard import FOLDER, Row, Scorecard, picture_of
 from reports.scorecard_changes import Change
 from reports.scorecard_text import answer_of, how, not_built, view_order
@@ -62,14 +60,7 @@ def groups(card: Scorecard) -> list[Group]:
 
 def render(card: Scorecard, folder: Path, changes: Sequence[Change] = (), against: str = "") -> str:
     """The page. Pictures are read from the runs' reports below ``folder``."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["fig"] = view.figure
+    environment = report.environment()
     environment.filters["relative"] = lambda path: f"../{path}"
     runs = {run.name: run for run in card.runs}
     wanted: dict[str, dict[str, None]] = {name: {} for name in runs}
@@ -78,7 +69,7 @@ def render(card: Scorecard, folder: Path, changes: Sequence[Change] = (), agains
             wanted[row.run][chart] = None
     said, tone = answer_of(card)
     return environment.get_template("scorecard.html.j2").render(
-        css=Markup(css()),
+        css=Markup(report.css()),
         card=card,
         title=f"Scorecard of {card.name}",
         answer=said,
