@@ -25,7 +25,7 @@ import docker.errors
 from lab.deploy import state
 from lab.deploy.allocation import Allocation
 from lab.deploy.compose_file import CPU_PERIOD_US, MIN_QUOTA_US
-from lab.deploy.engine import api, engine_errors, is_local
+from lab.deploy.engine import api, engine_errors, is_local, read_archive
 from lab.deploy.exec_stream import Attached
 from lab.driver import Completed, Network, NodeState
 from lab.errors import EngineError, LabError
@@ -259,8 +259,7 @@ class DockerNode:
             return self._get_by_tar(path)
         try:
             with engine_errors(f"read {path} on {self._name}"):
-                chunks, _ = api().get_archive(self._id, path)
-                packed = b"".join(chunks)
+                packed = read_archive(self._id, path)
         except EngineError as error:
             if isinstance(error.__cause__, docker.errors.NotFound):
                 raise LabError(f"no file {path} on {self._name}") from error

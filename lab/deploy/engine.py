@@ -10,6 +10,7 @@ import atexit
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -84,6 +85,29 @@ def forget_client() -> None:
 
 
 atexit.register(forget_client)
+
+
+def read_archive(container: str, path: str) -> bytes:
+    """A path of a container as a tar archive, read to its end even if Ctrl-C comes meanwhile.
+
+    The engine holds the container's lock until the stream was read: one that was left half read would make
+    its removal wait for `CALL_TIMEOUT_S`. So another thread reads, which no signal interrupts.
+    """
+    client, done = api(), Future[bytes]()
+
+    def read() -> None:
+        try:
+            chunks, _ = client.get_archive(container, path)
+            done.set_result(b"".join(chunks))
+        except BaseException as error:  # handed to the calling thread
+            done.set_exception(error)
+
+    try:
+        threading.Thread(target=read, name="read-archive", daemon=True).start()
+        return done.result()
+    except KeyboardInterrupt:
+        wait((done,), timeout=CALL_TIMEOUT_S)
+        raise
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from lab.deploy.differences import notes
 from lab.deploy.docker_driver import LABEL_LAB, LABEL_SERVICE, DockerLab, find_nodes
 from lab.deploy.down import Removed, down, remove_from_engine
 from lab.deploy.endpoints import images_of
-from lab.deploy.engine import api, engine_errors
+from lab.deploy.engine import api, engine_errors, read_archive
 from lab.deploy.images import Images, ensure_images
 from lab.deploy.readiness import Check, wait_ready
 from lab.deploy.render import render
@@ -256,8 +256,8 @@ def postgres_version(image: str, lab: str) -> str:
     with engine_errors("look into the image of PostgreSQL"):
         container = api().create_container(image, labels={LABEL_LAB: lab})["Id"]
         try:
-            chunks, _ = api().get_archive(container, "/var/lib/dpkg/status")
-            with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+            packed = read_archive(container, "/var/lib/dpkg/status")
+            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
                 file = archive.extractfile("status")
                 text = file.read().decode() if file else ""
         finally:
