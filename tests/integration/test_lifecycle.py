@@ -61,10 +61,16 @@ def name(request: pytest.FixtureRequest, state_dir: Path) -> Iterator[str]:
 
 def test_it_is_what_the_topology_says(lab_risk_prod: DockerLab) -> None:
     wait_ready(lab_risk_prod)
-    seen = status(lab_risk_prod.name)
-    lags = {node.lag_bytes for node in seen.nodes if (node.kind, node.role) == ("database", "replica")}
+    # PostgreSQL writes WAL of its own accord (checkpoints, for one), and replaying it takes a moment.
+    deadline = time.monotonic() + 30
+    while True:
+        seen = status(lab_risk_prod.name)
+        lags = {node.lag_bytes for node in seen.nodes if (node.kind, node.role) == ("database", "replica")}
+        if lags == {0}:
+            break
+        assert time.monotonic() < deadline, f"replicas behind by {lags}"
+        time.sleep(0.5)
     assert seen.health == "up", seen.warnings
-    assert lags == {0}
     roles = {node.name: node.role for node in seen.nodes}
     # Which of the two leads depends on the failovers that other tests made.
     assert {roles["pg1"], roles["pg2"]} == {"primary", "synchronous standby"}
