@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -208,9 +209,7 @@ def resolve_pool(topology: Topology, known: dict[str, Endpoint], pool: str | Non
 def workload_for(topology: Topology, name: str) -> Workload:
     """A workload by its name. UsageError where there is none, or where the topology lacks its schema."""
     workloads = list_workloads()
-    if name not in workloads:
-        raise UsageError(f"there is no workload {name!r}", hint=f"There are: {', '.join(sorted(workloads))}.")
-    needed, there = workloads[name].schema_set, Path(topology.postgres.schema_set).name
+    needed, there = _known(name, workloads).schema_set, Path(topology.postgres.schema_set).name
     if needed not in (None, there):
         anywhere = ", ".join(other for other, found in workloads.items() if found.schema_set is None)
         raise UsageError(
@@ -220,14 +219,26 @@ def workload_for(topology: Topology, name: str) -> Workload:
     return workloads[name]
 
 
+def _known(name: str, workloads: Mapping[str, Workload]) -> Workload:
+    if name not in workloads:
+        raise UsageError(f"there is no workload {name!r}", hint=f"There are: {', '.join(sorted(workloads))}.")
+    return workloads[name]
+
+
+def first_that_fits(topology: Topology, *names: str) -> str:
+    """The first workload whose schema a topology has; the last where none fits. UsageError: no such one."""
+    there = Path(topology.postgres.schema_set).name
+    workloads = list_workloads()
+    fits = (name for name in names if _known(name, workloads).schema_set in (None, there))
+    return next(fits, names[-1])
+
+
 def default_workload(topology: Topology) -> str:
     """What a topology is loaded with unless told otherwise.
 
     Its own workload file, else everything that its applications do at once (``mixed``), else ``tpcb``.
     """
-    if topology.workload is not None:
-        return CUSTOM
-    return "mixed" if Path(topology.postgres.schema_set).name == "risk" else "tpcb"
+    return CUSTOM if topology.workload is not None else first_that_fits(topology, "mixed", "tpcb")
 
 
 def load_config(lab: Lab, spec: LoadSpec, run: str, folder: str) -> LoadConfig:

@@ -192,13 +192,11 @@ def _cell(
 
 def _settings(scenario: str, topology: Topology, asked: Sequence[str]) -> tuple[str, ...]:
     """Fields of a scenario on a topology: what was asked for, and a workload that its schema allows."""
-    from lab.load import workload_for
+    from lab.load import first_that_fits
 
-    try:
-        workload_for(topology, load_scenario(scenario, asked).load.workload)
-    except UsageError:
-        return (*asked, f"load.workload={ANYWHERE}")
-    return tuple(asked)
+    own = load_scenario(scenario, asked).load.workload
+    chosen = first_that_fits(topology, own, ANYWHERE)
+    return tuple(asked) if chosen == own else (*asked, f"load.workload={chosen}")
 
 
 def _trials(scenario: str, needed: int, quick: bool) -> int:

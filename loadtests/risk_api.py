@@ -25,6 +25,7 @@ Role: app_readwrite. Works in transaction and session pooling. Needs the schema 
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from loadtests.risk_data import RiskData
 from loadtests.session import Session
@@ -82,6 +83,18 @@ UPDATE risk.risk_limit SET amount = greatest(1, round(amount * %s, 2)), updated_
 WHERE portfolio_id = %s AND kind = 'exposure'"""
 
 
+def book_trade(db: Session, trade: tuple[Any, ...]) -> None:
+    """Book a trade (as ``RiskData`` makes one): position and limit move with it, in one transaction."""
+    portfolio, instrument, _, side, quantity, price = trade
+    signed = quantity if side == "B" else -quantity
+    with db.transaction():
+        db.execute(BOOK, trade)
+        db.execute(MOVE_POSITION, (portfolio, instrument, signed, price))
+        used = db.one(USE_LIMIT, (signed * price, portfolio))
+        if used is not None and used[1] > used[2]:
+            db.execute(BREACH, used)
+
+
 class RiskApi(RiskData, PostgresUser):
     """One application instance's connection pair, and the requests that come over it."""
 
@@ -115,15 +128,8 @@ class RiskApi(RiskData, PostgresUser):
     def book(self, db: Session) -> None:
         """Book a trade: position and limit move with it, in one transaction."""
         trade = self._trade()
-        portfolio, instrument, _, side, quantity, price = trade
-        signed = quantity if side == "B" else -quantity
-        with db.transaction():
-            db.execute(BOOK, trade)
-            db.execute(MOVE_POSITION, (portfolio, instrument, signed, price))
-            used = db.one(USE_LIMIT, (signed * price, portfolio))
-            if used is not None and used[1] > used[2]:
-                db.execute(BREACH, used)
-        self.forget(f"limits:{portfolio}", f"exposure:{portfolio}")
+        book_trade(db, trade)
+        self.forget(f"limits:{trade[0]}", f"exposure:{trade[0]}")
 
     @request("PATCH /trades/{id}", weight=4)
     def confirm(self, db: Session) -> None:

@@ -10,7 +10,7 @@ Default rate: 100 requests/s. Role: app_readwrite.
 
 from __future__ import annotations
 
-from loadtests.risk_api import BOOK, BREACH, MOVE_POSITION, USE_LIMIT
+from loadtests.risk_api import book_trade
 from loadtests.risk_data import RiskData
 from loadtests.session import Session
 from loadtests.user import PostgresUser, request
@@ -24,12 +24,4 @@ class TradeBooking(RiskData, PostgresUser):
     @request("POST /trades")
     def book(self, db: Session) -> None:
         """Book a trade of a portfolio and an instrument at random."""
-        trade = self._trade()
-        portfolio, instrument, _, side, quantity, price = trade
-        signed = quantity if side == "B" else -quantity
-        with db.transaction():
-            db.execute(BOOK, trade)
-            db.execute(MOVE_POSITION, (portfolio, instrument, signed, price))
-            used = db.one(USE_LIMIT, (signed * price, portfolio))
-            if used is not None and used[1] > used[2]:
-                db.execute(BREACH, used)
+        book_trade(db, self._trade())

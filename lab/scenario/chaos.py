@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from lab.errors import UsageError
 from lab.faults import faults
 from lab.faults._base import On, traits
+from lab.load import first_that_fits
 from lab.scenario.models import MAX_STEPS, Scenario
 from lab.scenario.needs import lacking
 from lab.scenario.targets import Missing, candidates
@@ -135,7 +135,7 @@ def story(
     Args:
         workload: by default the risk platform's own on its schema, elsewhere ``bank``, whose total must hold.
     """
-    own = "risk-api" if Path(topology.postgres.schema_set).name == "risk" else "bank"
+    own = first_that_fits(topology, "risk-api", "bank")
     steps = schedule(topology, seed, duration_s, names=names, possible=possible)
     return Scenario.model_validate(
         {
