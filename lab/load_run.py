@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,18 +28,6 @@ from lab.scenario.session import announce_run
 
 POLL_S = 0.25
 ENDED_EVERY_S = 1.0
-
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)?$")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
-
-
-def parse_duration(text: str) -> float:
-    """``30s``, ``5m``, ``1.5h``, ``200ms`` or ``30`` (seconds), in seconds. UsageError otherwise."""
-    match = _DURATION.match(text.strip())
-    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
-    if not 0 < seconds <= 86_400:
-        raise UsageError(f"{text!r} is not a duration", hint="Use 30s, 5m or 1h, at most a day.")
-    return seconds
 
 
 def find_lab(name: str | None, topology: str | None) -> str:

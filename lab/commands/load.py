@@ -65,9 +65,10 @@ def register(app: typer.Typer) -> None:
         """
         from lab import terminal
         from lab.deploy.docker_driver import DockerLab
+        from lab.durations import parse_duration
         from lab.errors import UsageError
         from lab.load import LoadSpec
-        from lab.load_run import find_lab, parse_duration, run_load
+        from lab.load_run import find_lab, run_load
         from loadtests.workloads import list_workloads
 
         known = list_workloads()

@@ -1,4 +1,4 @@
-"""A scenario: load, settle, break, watch, heal, again; as data. Durations are seconds.
+"""A scenario: load, settle, break, watch, heal, again; as data. Durations are seconds, or ``30s``, ``5m``.
 
 ``steps`` tell a story. They are taken in order: a step begins once its own moment ``at`` has come (counted
 from the moment of injection of the trial), its condition ``when`` holds, and the step before it has begun
@@ -12,8 +12,9 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from lab.durations import seconds_in
 from lab.topology.models import Model, Name
 
 MAX_STEPS = 50
@@ -55,7 +56,19 @@ standby is synchronous. ``writes healthy``: a write was acknowledged and none fa
 1.5 s. ``writes failing``: the contrary. ``leader changed``, ``leader unchanged``: another node leads than at
 the trial's start, or the same (or none)."""
 
-Duration = Annotated[float, Field(gt=0, le=86_400)]
+
+def _in_seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    seconds = seconds_in(value)
+    if seconds is None:
+        raise ValueError("a duration is a number of seconds, or such as 10s, 5m or 200ms")
+    return seconds
+
+
+Seconds = Annotated[float, BeforeValidator(_in_seconds)]
+Duration = Annotated[Seconds, Field(gt=0, le=86_400)]
+Moment = Annotated[Seconds, Field(ge=0, le=86_400)]
 
 
 class Load(Model):
@@ -83,7 +96,7 @@ class Step(Model):
 
     # ``for`` and ``assert`` are words of Python, so that these fields have other names there.
 
-    at: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    at: Moment | None = None
     """Not before so many seconds after the trial's moment of injection. None: at once."""
     when: Condition | None = None
     """What has to hold before the step begins."""
@@ -125,10 +138,10 @@ class Step(Model):
 class Recovery(Model):
     """What comes after the fault."""
 
-    window: Annotated[float, Field(ge=1, le=86_400)] | Literal["auto"] = "auto"
+    window: Annotated[Seconds, Field(ge=1, le=86_400)] | Literal["auto"] = "auto"
     """How long clients are observed after the first fault; auto: until the predicted worst case of every
     fault, and its healing within the window, + 5 s."""
-    redundant_within: Annotated[float, Field(gt=0, le=86_400)] = 180.0
+    redundant_within: Duration = 180.0
     """How long healing may take until every node streams again."""
 
 
@@ -140,9 +153,9 @@ class Scenario(Model):
     claim: Annotated[str, Field(min_length=1)]
     """What it tries to show, why that matters, and what it cannot show."""
     load: Load = Load()
-    settle: Annotated[float, Field(ge=0, le=86_400)] = 10.0
+    settle: Moment = 10.0
     """Length of the steady state before the first fault (and of the whole run where there is none)."""
-    settle_within: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    settle_within: Duration = 60.0
     """How long the lab may take to become whole and healthy before a trial."""
     trials: Annotated[int, Field(ge=1, le=1000)] = 3
     steps: Annotated[tuple[Step, ...], Field(max_length=MAX_STEPS)] = ()
@@ -151,7 +164,7 @@ class Scenario(Model):
     """Fields of the topology and their values, such as ``postgres.patroni.ttl: 30``."""
     checks: tuple[str, ...] = ()
     """Metrics that it is judged by; empty: all that it yields."""
-    slow_after: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    slow_after: Annotated[Seconds, Field(gt=0, le=3600)] = 1.0
     """T: a write that takes longer counts as failed."""
 
     @field_validator("overrides")

@@ -189,17 +189,38 @@ def validate(document: Document, model: type[_M]) -> _M:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        lines = []
         items = error.errors(include_url=False)
+        wrong: dict[Path_, list[str]] = {}
         for item in items:
             path = tuple(item["loc"])
             # pydantic counts the items that are right: a list whose items are wrong is not short for that.
             if item["type"] == "too_short" and any(_within(other["loc"], path) for other in items):
                 continue
-            field = _dotted(document.data, path)
-            what = _explain(item, model, path)
-            lines.append(f"{document.mark(path)}: {f'{field}: ' if field else ''}{what}")
-        raise UsageError("\n".join(lines)) from error
+            place = _place(document.data, path)
+            wrong.setdefault(place, []).append(_explain(item, model, path))
+        raise UsageError("\n".join(_line(document, *one) for one in wrong.items())) from error
+
+
+def _place(data: Any, path: Path_) -> Path_:
+    """Without what comes after a scalar: the names of the types that the field could have had."""
+    for depth, step in enumerate(path):
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        else:
+            return path[:depth]
+        if data is not None and not isinstance(data, (dict, list)):
+            return path[: depth + 1]
+    return path
+
+
+def _line(document: Document, path: Path_, why: Sequence[str]) -> str:
+    field = _dotted(document.data, path)
+    *others, last = why
+    found = last[last.rfind(", found ") :] if ", found " in last else ""
+    either = "; or ".join([*(other.removesuffix(found) for other in others), last])
+    return f"{document.mark(path)}: {f'{field}: ' if field else ''}{either}"
 
 
 def _within(path: Path_, around: Path_) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lab.deploy.allocation import Endpoint
+from lab.durations import parse_duration
 from lab.errors import UsageError
 from lab.load import resolve_pool
-from lab.load_run import parse_duration
 from lab.load_view import LiveView, percentile, summarise, summary_table
 from lab.topology.loader import load_topology
 from loadtests.format import read_requests

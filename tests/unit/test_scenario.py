@@ -82,6 +82,29 @@ def test_mistakes_name_file_line_and_field(tmp_path: Path, text: str, place: str
     assert expected in str(caught.value)
 
 
+def test_durations_may_carry_a_unit(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    text = "name: x\ntitle: t\nclaim: c\nsettle: 1m\nslow_after: 250ms\nsteps:\n"
+    text += "  - {fault: kill-node, at: 10s, for: 2.5}\n  - {assert: synchronous, throughout: window}\n"
+    file.write_text(text + "recovery: {window: 0.5h}\n")
+    scenario = load_scenario(str(file), ["steps.1.at=12 s"])
+    assert (scenario.settle, scenario.slow_after, scenario.recovery.window) == (60.0, 0.25, 1800.0)
+    assert [(step.at, step.duration) for step in scenario.steps] == [(10.0, 2.5), (12.0, None)]
+
+
+def test_a_field_of_two_kinds_is_one_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(GOOD + "recovery: {window: later}\n")
+    with pytest.raises(UsageError) as caught:
+        load_scenario(str(file))
+    (line,) = str(caught.value).splitlines()
+    assert ":6:" in line
+    assert line.endswith(
+        "recovery.window: a duration is a number of seconds, or such as 10s, 5m or 200ms; "
+        "or input should be 'auto', found 'later'"
+    )
+
+
 def test_unknown_fault_scenario_and_pool(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(GOOD.replace("kill-node", "kil-node"))
