@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lab.deploy.allocation import Allocation
 from lab.deploy.allocation import Endpoint as Place
 from lab.deploy.endpoints import POOLER_PORT, REDIS_PORT, SENTINEL_SERVICE, endpoints
-from lab.deploy.parameters import client_timeouts
+from lab.deploy.parameters import client_timeouts, split_limit
 from lab.deploy.secret_names import MONITOR, PROBE
 from lab.errors import UsageError
 from lab.faults import find
@@ -84,8 +84,19 @@ def make_plan(scenario: Scenario, topology: Topology, allocation: Allocation, se
     deadline = scenario.settle_within + scenario.settle + trials * (a_trial + 30) + SLACK_S
     return Plan(
         scenario, topology, seed, trials, phases, round(window, 3), round(longest, 3),
-        predicted(scenario, topology), writer, reader, deadline,
+        predicted(scenario, topology), writer, reader, deadline, probes=probes_for(topology, writer),
     )  # fmt: skip
+
+
+def probes_for(topology: Topology, writer: str) -> Probes:
+    """The probes that ask there. In session pooling a lasting session keeps a server connection for itself:
+    they take a quarter of them at most, so that the load finds room."""
+    usual = Probes()
+    for pooler in topology.poolers:
+        if pooler.mode == "session" and writer == f"{pooler.name}.writer":
+            room = min(split_limit(pooler.max_server_connections, pooler.writer_share))
+            return replace(usual, sessions=max(1, min(usual.sessions, room // 4)))
+    return usual
 
 
 def no_room(scenario: Scenario, topology: Topology) -> str:

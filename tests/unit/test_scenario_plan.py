@@ -345,3 +345,13 @@ def test_a_later_fault_that_may_move_the_leader_leaves_no_prediction(tmp_path: P
     for later in ("- {at: 5, fault: kill-node, target: any-replica}",
                   "- {at: 5, fault: abandoned-slot, target: primary}"):  # fmt: skip
         assert planned(tmp_path, first + later).predicted == planned(tmp_path, first).predicted
+
+
+def test_probes_leave_room_in_a_session_pool(tmp_path: Path) -> None:
+    steps = "- fault: kill-postmaster"
+    lasting = {
+        pool: planned(tmp_path, steps, f"load.pool={pool}").probes.sessions
+        for pool in ("transaction", "session", "pool-session", "statement")
+    }
+    # 50 connections are 30 for writers and 20 for readers: the probes of each take 5.
+    assert lasting == {"transaction": 20, "session": 5, "pool-session": 5, "statement": 20}
