@@ -44,10 +44,14 @@ class Line(Value):
     rto_median: float | None = None
     """Seconds, of writes, over the valid trials that had an outage and recovered."""
     rto_worst: float | None = None
+    longest: float | None = None
+    """Seconds in which no write of the probe was answered well, the whole run (``outage.longest.write``)."""
     predicted: tuple[float, float] | None = None
     """Best and worst, seconds."""
     lost: int | None = None
     """Acknowledged writes, all trials; None: not known."""
+    redis: str = ""
+    """What became of writes to Redis, the worst trial; empty where no fault hit it."""
     injected: int = 0
     """Faults, one a node and trial."""
     verified: int = 0
@@ -79,7 +83,7 @@ def line(record: Path) -> tuple[Line, Analysis]:
     times = [outage.seconds for outage in outages if outage.seconds is not None]
     low, high = head.predicted.get("best"), head.predicted.get("worst")
     kinds = Counter(mark.kind for mark in analysis.marks)
-    own = analysis.finding(OWN)
+    own, longest = analysis.finding(OWN), analysis.finding("outage.longest.write")
     whys = [head.not_run or "", "the run was interrupted" if head.state == "interrupted" else ""]
     whys += [text for trial in invalid for text in trial.invalid]
     whys += [reason.why for reason in analysis.reasons if reason.trial == 0]
@@ -94,14 +98,24 @@ def line(record: Path) -> tuple[Line, Analysis]:
         not_recovered=sum(outage.state == "not recovered" for outage in outages),
         rto_median=median(times),
         rto_worst=max(times, default=None),
+        longest=longest.value if longest else None,
         predicted=None if low is None or high is None else (low, high),
         lost=analysis.ledger.lost if analysis.ledger.complete else None,
+        redis=_redis(analysis),
         injected=kinds["fault-verified"] + kinds["fault-absent"],
         verified=kinds["fault-verified"],
         healed=kinds["heal-verified"],
         lab_s=own.value if own else None,
         why="; ".join(dict.fromkeys(filter(None, whys))),
     ), analysis
+
+
+def _redis(analysis: Analysis) -> str:
+    down, lost = analysis.finding("redis.rto"), analysis.finding("redis.lost_writes")
+    if down is None or lost is None or lost.value is None:
+        return ""
+    again = down.why if down.value is None else f"written again after {view.figure(down.value, 's')}"
+    return f"Redis: {again}, {view.number(lost.value)} acknowledged writes lost"
 
 
 def _read(record: Path) -> tuple[Analysis, list[Verdict]]:
@@ -170,6 +184,7 @@ HEADS = (
     "verdicts",
     "n",
     "RTO median / worst",
+    "longest outage",
     "predicted",
     "lost",
     "verified",
@@ -188,6 +203,7 @@ def cells(one: Line) -> tuple[str, ...]:
         said or "no promise names it",
         str(one.trials) + (f" (+{one.invalid} invalid)" if one.invalid else ""),
         _outage(one),
+        view.figure(one.longest, "s"),
         "" if one.predicted is None else f"{one.predicted[0]:.1f} … {one.predicted[1]:.1f} s",
         view.number(one.lost),
         f"{one.verified} of {one.injected}",
@@ -215,8 +231,14 @@ def about(found: Setting) -> str:
 
 
 def notes(lines: Sequence[Line]) -> list[str]:
-    """Why something is invalid or was not run."""
-    return [f"{one.scenario}: {one.why}" for one in lines if one.why]
+    """Why something is invalid or was not run, and what became of Redis where a fault hit it."""
+    found = []
+    for one in lines:
+        if one.why:
+            found.append(f"{one.scenario}: {one.why}")
+        if one.redis:
+            found.append(f"{one.scenario}: {one.redis}")
+    return found
 
 
 class OverviewTable:

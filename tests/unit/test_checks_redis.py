@@ -13,6 +13,7 @@ import pytest
 
 from lab.record.reader import RecordReader
 from lab.record.schema import NS, TABLES
+from reports import overview
 from reports.analysis.analyse import measure
 from reports.analysis.model import Analysis
 from reports.checks import checks, run_checks
@@ -145,6 +146,9 @@ def test_lost_are_acknowledged_writes_that_the_final_primary_lacks(history: Hist
     assert analysis.redis is not None
     assert sum(analysis.redis.lost_by_second.values()) == 250
     assert analysis.redis.trials[0].write.seconds == pytest.approx(9.98 + 0.002, abs=0.03)
+    note = overview.notes([overview.line(history.path)[0]])[-1]
+    assert note.startswith("kill-primary: Redis: written again after 9.9")
+    assert note.endswith(" s, 250 acknowledged writes lost")
 
 
 def test_no_loss_is_proven_only_where_writes_were_exposed(history: History) -> None:

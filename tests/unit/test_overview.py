@@ -33,6 +33,7 @@ def test_a_line_says_what_the_record_says(runs: Path) -> None:
     assert good.verdicts["met"] > 0
     assert good.injected == good.verified == 3
     assert overview.cells(good)[3].startswith("20.1")
+    assert good.longest == pytest.approx(21.4, abs=0.2)
 
     bad, _ = overview.line(runs / "lossy")
     assert (bad.trials, bad.invalid) == (0, 1)
