@@ -21,7 +21,7 @@ from lab.deploy.allocation import Allocation
 from lab.deploy.endpoints import NETWORKS, images_of, networks_of, published_ports
 from lab.errors import LabError
 from lab.topology.models import Topology
-from lab.topology.sizing import resources_for, scale_for
+from lab.topology.sizing import cores_for, resources_for, scale_for
 
 FIRST_PORT = 15000
 LAST_PORT = 29999
@@ -177,6 +177,7 @@ def allocate(
         published=choose_ports(topology, machine.taken_ports, probe=probe_ports),
         scale=scale,
         resources=resources,
+        cores=cores_for(topology, machine.cores),
         images={kind: images[kind] for kind in sorted(needed) if kind in images},
         postgres_version=postgres_version,
         toxiproxy=toxiproxy,

@@ -56,6 +56,8 @@ class Allocation(Model):
     """The one factor that scales instance classes to this machine."""
     resources: dict[str, Resources]
     """Node → limits; absent: unlimited."""
+    cores: dict[str, str] = Field(default_factory=dict)
+    """Node → the processor cores that it may use, such as ``0-2``; empty: all may use all."""
     images: dict[str, str]
     """Image short name (postgres, pgbouncer, …) → reference with content hash."""
     postgres_version: str

@@ -97,6 +97,8 @@ def _service(
     if limits and limits.cpus:
         service["cpu_period"] = CPU_PERIOD_US
         service["cpu_quota"] = max(round(limits.cpus * CPU_PERIOD_US), MIN_QUOTA_US)
+    if name in allocation.cores:
+        service["cpuset"] = allocation.cores[name]
     if limits and limits.memory_bytes:
         service["mem_limit"] = limits.memory_bytes
     ports = [

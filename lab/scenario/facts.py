@@ -16,7 +16,7 @@ PYTHON = "/opt/venv/bin/python"
 ASK_S = (15.0, 30.0)
 
 _MACHINE = r"""
-echo "cores=$(nproc)"
+echo "cores=$(nproc --all)"
 echo "memory_kib=$(awk '/^MemTotal/ {print $2}' /proc/meminfo)"
 echo "kernel=$(uname -r)"
 echo "cpu_model=$(awk -F': ' '/^model name/ {print $2; exit}' /proc/cpuinfo)"
@@ -37,6 +37,10 @@ def machine(lab: Lab) -> dict[str, Any]:
         "cpu_model": facts.get("cpu_model") or None,
         "architecture": facts.get("architecture"),
     }
+    if lab.allocation.cores:
+        ours, theirs = lab.topology.observer.name, lab.topology.postgres.primary.name
+        cores = lab.allocation.cores
+        found["pinned"] = f"clients and observer to {cores[ours]}, all else to {cores[theirs]}"
     return {**found, **_engine()}
 
 

@@ -297,6 +297,9 @@ class Topology(Model):
     direct_access: bool = False
     """Whether clients can also do without a pooler: routers and database nodes are on the application network
     too, and there is the endpoint ``multi-host``, a connection string that names several database nodes."""
+    pinned: bool = False
+    """Whether clients and observer run on processor cores of their own, and everything else on the others: so
+    that figures of several runs can be compared. Takes two cores at least."""
     instances: Annotated[int, Field(ge=1)] = 20
     """Application instances that the document names; clients of the load."""
     workload: FilePath | None = None

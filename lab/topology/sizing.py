@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from lab.deploy.allocation import Resources
+from lab.errors import UsageError
 from lab.topology.instances import GIB, MIB, InstanceClass, instance_class, serverless
 from lab.topology.models import DatabaseNode, Topology
 
@@ -52,6 +53,28 @@ def scale_for(topology: Topology, cores: float, memory_bytes: int) -> float:
     while scale > SMALLEST_SCALE and (largest * scale > cores / 2 or total * scale > machine):
         scale /= 2
     return scale
+
+
+def cores_for(topology: Topology, cores: float) -> dict[str, str]:
+    """Node → the cores that it may use, as cgroups write them; empty where the topology pins nothing.
+
+    Clients and observer get a quarter of the machine, one core at least; everything else gets the rest.
+
+    Raises UsageError where the machine has too few.
+    """
+    if not topology.pinned:
+        return {}
+    whole = int(cores)
+    if whole < 2:
+        raise UsageError("pinned takes two cores, the engine's host has one", hint="--set pinned=false")
+    first = whole - max(1, whole // 4)
+    outside = {member.name for member in (*topology.clients, topology.observer)}
+    ours, theirs = _span(first, whole - 1), _span(0, first - 1)
+    return {member.name: ours if member.name in outside else theirs for member in topology.members()}
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def resources_for(topology: Topology, scale: float) -> tuple[dict[str, Resources], list[str]]:

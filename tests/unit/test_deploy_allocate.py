@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,8 +17,10 @@ from lab.deploy import allocate as module
 from lab.deploy.allocate import Machine, allocate, choose_networks, choose_ports, sample_allocation
 from lab.deploy.allocation import Allocation
 from lab.deploy.endpoints import networks_of, published_ports
-from lab.errors import LabError
+from lab.deploy.render import render
+from lab.errors import LabError, UsageError
 from lab.topology.loader import load_topology
+from lab.topology.sizing import cores_for
 
 TOPOLOGY = load_topology("risk-prod")
 MACHINE = Machine(cores=4, memory_bytes=16 * 1024**3)
@@ -85,6 +88,31 @@ def test_every_node_has_an_address_on_each_of_its_networks() -> None:
             assert ipaddress.ip_address(address) in IPv4Network(made.networks[network])
             assert address not in seen
             seen.add(address)
+
+
+@pytest.mark.parametrize(
+    ("machine_cores", "clients", "others"), [(2, "1", "0"), (4, "3", "0-2"), (16, "12-15", "0-11")]
+)
+def test_pinned_nodes_share_no_core_with_clients(machine_cores: int, clients: str, others: str) -> None:
+    assert cores_for(TOPOLOGY, machine_cores) == {}
+    found = cores_for(load_topology("risk-prod", ["pinned=true"]), machine_cores)
+    assert set(found) == {member.name for member in TOPOLOGY.members()}
+    assert {node for node, cores in found.items() if cores == clients} == {"client", "observer"}
+    assert set(found.values()) == {clients, others}
+
+
+def test_one_core_cannot_be_shared_out() -> None:
+    with pytest.raises(UsageError, match="two cores"):
+        cores_for(load_topology("risk-prod", ["pinned=true"]), 1)
+
+
+def test_compose_is_told_the_cores() -> None:
+    topology = load_topology("risk-prod", ["pinned=true"])
+    text = render(topology, sample_allocation("demo", topology))["compose.yaml"]
+    services = yaml.safe_load(text)["services"]
+    assert services["client"]["cpuset"] != services["pg1"]["cpuset"] == services["etcd1"]["cpuset"]
+    free = render(TOPOLOGY, sample_allocation("demo", TOPOLOGY))["compose.yaml"]
+    assert "cpuset" not in free
 
 
 def test_the_sample_is_always_the_same() -> None:
