@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -209,7 +208,7 @@ def resolve_pool(topology: Topology, known: dict[str, Endpoint], pool: str | Non
 def workload_for(topology: Topology, name: str) -> Workload:
     """A workload by its name. UsageError where there is none, or where the topology lacks its schema."""
     workloads = list_workloads()
-    needed, there = _known(name, workloads).schema_set, Path(topology.postgres.schema_set).name
+    needed, there = find_workload(name).schema_set, Path(topology.postgres.schema_set).name
     if needed not in (None, there):
         anywhere = ", ".join(other for other, found in workloads.items() if found.schema_set is None)
         raise UsageError(
@@ -219,7 +218,9 @@ def workload_for(topology: Topology, name: str) -> Workload:
     return workloads[name]
 
 
-def _known(name: str, workloads: Mapping[str, Workload]) -> Workload:
+def find_workload(name: str) -> Workload:
+    """A workload by its name. UsageError, with the names that there are, where there is none."""
+    workloads = list_workloads()
     if name not in workloads:
         raise UsageError(f"there is no workload {name!r}", hint=f"There are: {', '.join(sorted(workloads))}.")
     return workloads[name]
@@ -228,8 +229,7 @@ def _known(name: str, workloads: Mapping[str, Workload]) -> Workload:
 def first_that_fits(topology: Topology, *names: str) -> str:
     """The first workload whose schema a topology has; the last where none fits. UsageError: no such one."""
     there = Path(topology.postgres.schema_set).name
-    workloads = list_workloads()
-    fits = (name for name in names if _known(name, workloads).schema_set in (None, there))
+    fits = (name for name in names if find_workload(name).schema_set in (None, there))
     return next(fits, names[-1])
 
 

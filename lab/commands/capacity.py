@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lab.commands import command_line
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -79,14 +81,12 @@ def register(app: typer.Typer) -> None:
         repeated; a closed loop over rising concurrency gives the scalability law. Takes 10 to 13 minutes on a
         quiet machine, with --quick 4 to 5. Ctrl-C ends it, --resume goes on.
         """
-        import shlex
-        import sys
         from dataclasses import replace
 
         from lab import labs, terminal
         from lab.commands.run import report_run
+        from lab.durations import parse_duration
         from lab.experiment.capacity import earlier_cells, estimate_s, plan_for, run_capacity
-        from lab.load_run import parse_duration
         from lab.topology.loader import load_topology
         from reports.capacity.growth import parse_growth
 
@@ -117,9 +117,7 @@ def register(app: typer.Typer) -> None:
         mine = labs.Labs(name, keep=keep, suffix="capacity")
         try:
             lab = mine.get(topology, tuple(settings or ()))
-            path = run_capacity(
-                lab, plan, seed=seed, runs=runs, command=shlex.join(["lab", *sys.argv[1:]]), resume=resume
-            )
+            path = run_capacity(lab, plan, seed=seed, runs=runs, command=command_line(), resume=resume)
         finally:
             mine.close()
         if forecast is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lab.commands import command_line
 
 if TYPE_CHECKING:
     from lab.deploy.docker_driver import DockerLab
@@ -99,6 +99,6 @@ def _play(lab: DockerLab, scenario: Scenario, seed: int, runs: Path, as_json: bo
     from lab.commands.run import report_run
     from lab.scenario.runner import run_scenario
 
-    command = shlex.join(["lab", *sys.argv[1:]])
+    command = command_line()
     done = run_scenario(lab, scenario, seed=seed, runs_dir=runs, command=command)
     return report_run(done.path, as_json)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lab.commands import command_line
 
 
 def register(app: typer.Typer) -> None:
@@ -55,12 +55,14 @@ def register(app: typer.Typer) -> None:
         from lab import terminal
         from lab.ceiling import SCENARIO, file_for
         from lab.commands.run import open_lab, report_run
-        from lab.load import default_workload
-        from lab.load_run import parse_duration
+        from lab.durations import parse_duration
+        from lab.load import default_workload, find_workload
         from lab.scenario.loader import load_scenario
         from lab.scenario.runner import run_scenario
 
         length = parse_duration(duration)
+        if workload is not None:
+            find_workload(workload)  # before a lab is looked for: it may have to be brought up first
         lab = open_lab(topology, name)
         if workload is None:
             workload = default_workload(lab.topology)
@@ -82,7 +84,7 @@ def register(app: typer.Typer) -> None:
             story,
             seed=chosen,
             runs_dir=runs,
-            command=shlex.join(["lab", *sys.argv[1:]]),
+            command=command_line(),
             files=file_for(lab, load, chosen),
         )
         raise typer.Exit(report_run(done.path, as_json))

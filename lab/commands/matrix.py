@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from lab.commands import command_line
 
 if TYPE_CHECKING:
     from lab.matrix import Cell, Matrix, Result
@@ -164,7 +164,7 @@ def _run(asked: Matrix, todo: Sequence[Cell], name: str | None, folder: Path) ->
     done = finished(folder, todo)
     left = [cell for cell in todo if cell.key not in done]
     progress.say(f"{asked.title}: {len(left)} runs, about {estimate_s(left) / 60:.0f} min")
-    command = shlex.join(["lab", *sys.argv[1:]])
+    command = command_line()
     labs = Labs(name, suffix="matrix")
     try:
         return list(run_cells(todo, labs, folder, progress, command=command))

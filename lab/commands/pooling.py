@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import shlex
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from lab.commands import command_line
 
 Topology = Annotated[str | None, typer.Option("--topology", help="The topology that the lab must run.")]
 Name = Annotated[str | None, typer.Option("--name", help="Name of the lab; the topology's name by default.")]
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
             minutes=minutes,
             seed=_seed(seed),
             runs_dir=runs,
-            command=_command(),
+            command=command_line(),
         )
         raise typer.Exit(report_run(path, as_json))
 
@@ -100,7 +100,7 @@ def register(app: typer.Typer) -> None:
             modes=tuple(modes or MODES),
             features=tuple(features or ()),
             runs_dir=runs,
-            command=_command(),
+            command=command_line(),
         )
         raise typer.Exit(print_matrix(path, as_json=as_json))
 
@@ -108,7 +108,9 @@ def register(app: typer.Typer) -> None:
     def pool_size(
         topology: Topology = None,
         name: Name = None,
-        mode: Annotated[str, typer.Option(help="transaction, session or statement.")] = "transaction",
+        mode: Annotated[
+            Literal["transaction", "session", "statement"], typer.Option(help="Which pool.")
+        ] = "transaction",
         sizes: Annotated[list[int] | None, typer.Option("--size", min=1, help="A pool size to try.")] = None,
         rates: Annotated[
             list[float] | None, typer.Option("--rate", min=1, help="Offered transactions per second.")
@@ -128,8 +130,10 @@ def register(app: typer.Typer) -> None:
         """
         from lab.commands.run import open_lab, report_run
         from lab.experiment.sizing import RATES, SIZES, run_sizing
+        from lab.load import find_workload
         from reports.experiments.pool_size import print_advice
 
+        find_workload(workload)  # before a lab is looked for
         path = run_sizing(
             open_lab(topology, name),
             mode=mode,
@@ -142,7 +146,7 @@ def register(app: typer.Typer) -> None:
             seconds=seconds,
             seed=_seed(seed),
             runs_dir=runs,
-            command=_command(),
+            command=command_line(),
         )
         if not as_json:
             print_advice(path)
@@ -177,7 +181,3 @@ def register(app: typer.Typer) -> None:
 
 def _seed(given: int | None) -> int:
     return given if given is not None else secrets.randbelow(2**31)
-
-
-def _command() -> str:
-    return shlex.join(["lab", *sys.argv[1:]])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lab.commands import command_line
 
 if TYPE_CHECKING:
     from lab.deploy.docker_driver import DockerLab
@@ -73,7 +73,7 @@ def register(app: typer.Typer) -> None:
             _dry_run(story, topology, name, seed, as_json)
             return
         lab = open_lab(topology, name)
-        command = shlex.join(["lab", *sys.argv[1:]])
+        command = command_line()
         chosen = seed if seed is not None else secrets.randbelow(2**31)
         done = run_scenario(lab, story, seed=chosen, runs_dir=runs, command=command)
         if not report:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lab.commands import command_line
 
 if TYPE_CHECKING:
     from lab.deploy.docker_driver import DockerLab
@@ -120,7 +120,7 @@ class _Job:
 
         made: list[str] = []
         failed: frozenset[str] = frozenset()
-        command = shlex.join(["lab", *sys.argv[1:]])
+        command = command_line()
         while not failed and len(made) < self._tries:
             story = keep(self._story, steps)
             done = run_scenario(self._lab, story, seed=self._seed, runs_dir=self._runs, command=command)

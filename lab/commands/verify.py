@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from lab.commands import command_line
 
 if TYPE_CHECKING:
     from lab.topology.models import Topology
@@ -235,7 +235,7 @@ def _run(
     progress = Progress()
     labs = Labs(name, suffix="verify")
     try:
-        state = run(asked, needs, chosen, folder, labs, progress, command=shlex.join(["lab", *sys.argv[1:]]))
+        state = run(asked, needs, chosen, folder, labs, progress, command=command_line())
     except KeyboardInterrupt:
         progress.say("interrupted; the same command goes on from here", "yellow")
         raise

@@ -5,8 +5,6 @@ A module of this package that defines ``JOB`` offers its experiment. To add one,
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
+from lab.discovery import discover
 from lab.errors import UsageError
 from lab.topology.models import Model, Topology
 
@@ -45,18 +44,7 @@ class Kind:
 
 def kinds() -> dict[str, Kind]:
     """Every experiment that can be a job, by name. Two of one name are a programming error (ValueError)."""
-    package = importlib.import_module("lab.experiment")
-    found: dict[str, Kind] = {}
-    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
-        if info.name.endswith("_inside"):  # what runs in the client
-            continue
-        kind = getattr(importlib.import_module(f"lab.experiment.{info.name}"), "JOB", None)
-        if not isinstance(kind, Kind):
-            continue
-        if kind.name in found:
-            raise ValueError(f"two experiments are called {kind.name}")
-        found[kind.name] = kind
-    return found
+    return discover("lab.experiment", "JOB", Kind, lambda kind: kind.name)
 
 
 def plan_job(name: str, topology: Topology, *, quick: bool) -> Job:

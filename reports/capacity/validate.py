@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.errors import UsageError
-from lab.experiment.slo import Objective
 from reports.capacity.answer import Point, knee, point
 from reports.capacity.calibrate import Calibration
 from reports.capacity.simulator import simulate
@@ -73,9 +72,7 @@ def validate(run: Run, calibration: Calibration) -> Validation:
             f"a validation needs at least {LEAST_LOADS} loads, and {run.record.path} has {len(rates)}",
             hint="`lab capacity --precision 0.03` measures more of them.",
         )
-    points = tuple(
-        _compare([s for s in run.open if s.rate == rate], rate, calibration, run.slo) for rate in rates
-    )
+    points = tuple(_compare([s for s in run.open if s.rate == rate], rate, calibration) for rate in rates)
     shown = None
     for one in points:
         if not one.shown:
@@ -84,8 +81,7 @@ def validate(run: Run, calibration: Calibration) -> Validation:
     return Validation(points, shown, run.knee, knee(calibration.system, calibration.demands, run.slo)[0])
 
 
-def _compare(steps: Sequence[Step], rate: float, calibration: Calibration, slo: Objective) -> Compared:
-    del slo
+def _compare(steps: Sequence[Step], rate: float, calibration: Calibration) -> Compared:
     of_lab = [_lab(step) for step in steps]
     lab = {name: _mean([one[name] for one in of_lab]) for name in FIGURES}
     model = _model(steps[0], rate, calibration)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from lab.discovery import discover
 from reports.charts.scene import Chart, Drawing, Scene
 
 __all__ = ["Chart", "Drawing", "Scene", "charts"]
@@ -12,9 +10,5 @@ __all__ = ["Chart", "Drawing", "Scene", "charts"]
 
 def charts() -> list[Chart]:
     """Every chart of this package, in the order in which a report shows them."""
-    found = []
-    for module in pkgutil.iter_modules(__path__):
-        chart = getattr(importlib.import_module(f"{__name__}.{module.name}"), "CHART", None)
-        if isinstance(chart, Chart):
-            found.append(chart)
+    found = discover(__name__, "CHART", Chart, lambda chart: chart.id).values()
     return sorted(found, key=lambda chart: (chart.order, chart.id))

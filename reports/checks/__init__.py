@@ -5,11 +5,10 @@ To add one, add a file: nothing else needs to change.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lab.discovery import discover
 from lab.record.reader import RecordReader
 from reports.analysis.model import Analysis, Reason
 from reports.findings import Finding
@@ -29,19 +28,13 @@ class Check:
 
 def checks() -> dict[str, Check]:
     """Every check by its id. Two of one id, or of one metric, are a programming error (ValueError)."""
-    found: dict[str, Check] = {}
+    found = discover(__name__, "CHECK", Check, lambda check: check.id)
     owners: dict[str, str] = {}
-    for info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
-        check = getattr(importlib.import_module(f"{__name__}.{info.name}"), "CHECK", None)
-        if not isinstance(check, Check):
-            continue
-        if check.id in found:
-            raise ValueError(f"two checks are called {check.id}")
+    for check in found.values():
         for metric in check.metrics:
             if metric in owners:
                 raise ValueError(f"{metric} comes from two checks: {owners[metric]} and {check.id}")
             owners[metric] = check.id
-        found[check.id] = check
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from lab.record.reader import RecordReader
 from reports.analysis.model import Analysis, Trial
 from reports.analysis.trials import median, median_interval
 from reports.findings import Finding
@@ -36,6 +37,14 @@ def no_valid_trial(analysis: Analysis, metric: str, unit: str, *, ledger: bool =
     if not valid:
         return nothing(metric, unit, "invalid", invalid_text(invalid), invalid_trials=len(invalid))
     return None
+
+
+def windows(analysis: Analysis, record: RecordReader) -> list[tuple[int, int]]:
+    """[effect of the first fault, end of the window) of each trial whose ledger counts, in ns."""
+    begins = {int(e["trial"]): int(e["t"]) for e in reversed(record.events("fault-effect"))}
+    ends = {int(e["trial"]): int(e["t"]) for e in record.events("window-end")}
+    judged = (trial.trial for trial in split(analysis, ledger=True)[0])
+    return [(begins[trial], ends[trial]) for trial in judged if trial in begins and trial in ends]
 
 
 def invalid_text(invalid: Sequence[Trial]) -> str:

@@ -17,7 +17,7 @@ from lab.record.schema import NS
 from reports.analysis.metrics import Metrics, total
 from reports.analysis.model import Analysis
 from reports.checks import Check
-from reports.checks.common import no_valid_trial, nothing, of_trials, split
+from reports.checks.common import no_valid_trial, nothing, of_trials, windows
 from reports.findings import Finding
 
 METRIC = "pool.queue"
@@ -28,14 +28,9 @@ def run(analysis: Analysis, record: RecordReader) -> list[Finding]:
     if (empty := no_valid_trial(analysis, METRIC, "1", ledger=True)) is not None:
         return [empty]
     t, waiting = total(Metrics(record).find(SOURCE))
-    begins = {int(e["trial"]): int(e["t"]) for e in reversed(record.events("fault-effect"))}
-    ends = {int(e["trial"]): int(e["t"]) for e in record.events("window-end")}
     most: list[float] = []
     gone: list[float | None] = []
-    for trial in split(analysis, ledger=True)[0]:
-        begin, end = begins.get(trial.trial), ends.get(trial.trial)
-        if begin is None or end is None:
-            continue
+    for begin, end in windows(analysis, record):
         inside = (t >= begin) & (t < end)
         if not inside.any():
             continue

@@ -15,7 +15,7 @@ from lab.record.schema import NS
 from reports.analysis.metrics import Metrics, Series
 from reports.analysis.model import Analysis
 from reports.checks import Check
-from reports.checks.common import no_valid_trial, nothing, of_trials, split
+from reports.checks.common import no_valid_trial, nothing, of_trials, windows
 from reports.findings import Finding
 
 METRIC = "wal.retained"
@@ -28,13 +28,8 @@ def run(analysis: Analysis, record: RecordReader) -> list[Finding]:
     slots = Metrics(record).find(SOURCE)
     if not slots:
         return [nothing(METRIC, "B", "not run", "no replication slot was sampled")]
-    begins = {int(e["trial"]): int(e["t"]) for e in reversed(record.events("fault-effect"))}
-    ends = {int(e["trial"]): int(e["t"]) for e in record.events("window-end")}
     worst = []
-    for trial in split(analysis, ledger=True)[0]:
-        begin, end = begins.get(trial.trial), ends.get(trial.trial)
-        if begin is None or end is None:
-            continue
+    for begin, end in windows(analysis, record):
         seen = [part for slot in slots if len((part := slot.within(begin, end)).t)]
         if seen:
             worst.append(max(seen, key=lambda part: float(part.value.max())))

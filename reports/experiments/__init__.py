@@ -5,11 +5,10 @@ To add one, add a file: nothing else needs to change. It reads the run record on
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lab.discovery import discover
 from lab.record.reader import RecordReader
 from reports.charts.scene import Drawing
 from reports.findings import Finding
@@ -70,12 +69,4 @@ class Experiment:
 
 def experiments() -> dict[str, Experiment]:
     """Every experiment by its name. Two of one name are a programming error (ValueError)."""
-    found: dict[str, Experiment] = {}
-    for info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
-        one = getattr(importlib.import_module(f"{__name__}.{info.name}"), "EXPERIMENT", None)
-        if not isinstance(one, Experiment):
-            continue
-        if one.name in found:
-            raise ValueError(f"two experiments are called {one.name}")
-        found[one.name] = one
-    return found
+    return discover(__name__, "EXPERIMENT", Experiment, lambda one: one.name)

@@ -7,11 +7,10 @@ must hold whatever was promised. To add one, add a file: nothing else needs to c
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from lab.discovery import discover
 from lab.topology.models import Topology
 from reports.findings import Finding, Target, Verdict
 from reports.judge import judge_finding
@@ -47,19 +46,13 @@ class Rule:
 
 def rules() -> dict[str, Rule]:
     """Every rule by its id. Two of one id, or of one metric, are a programming error (ValueError)."""
-    found: dict[str, Rule] = {}
+    found = discover(__name__, "RULE", Rule, lambda rule: rule.id)
     owners: dict[str, str] = {}
-    for info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
-        rule = getattr(importlib.import_module(f"{__name__}.{info.name}"), "RULE", None)
-        if not isinstance(rule, Rule):
-            continue
-        if rule.id in found:
-            raise ValueError(f"two rules are called {rule.id}")
+    for rule in found.values():
         for metric in rule.metrics:
             if metric in owners:
                 raise ValueError(f"{metric} comes from two rules: {owners[metric]} and {rule.id}")
             owners[metric] = rule.id
-        found[rule.id] = rule
     return found
 
 

@@ -124,6 +124,21 @@ def test_wrong_usage_exits_3_with_a_message(argv: list[str], capsys: pytest.Capt
     assert "Traceback" not in said.err
 
 
+@pytest.mark.parametrize(
+    ("argv", "what"),
+    [
+        (["latency", "--workload", "nonsense"], "no workload 'nonsense'"),
+        (["pool-size", "--workload", "nonsense"], "no workload 'nonsense'"),
+        (["pool-size", "--mode", "nonsense"], "'nonsense' is not one of"),
+    ],
+)
+def test_a_wrong_word_is_told_before_a_lab_is_asked_for(
+    argv: list[str], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(argv) == Exit.USAGE
+    assert what in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize("kind", ["topologies", "scenarios", "faults", "workloads", "targets"])
 def test_lists_are_one_document(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["list", kind, "--json"]) == 0
