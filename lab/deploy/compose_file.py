@@ -18,11 +18,14 @@ from lab.deploy.secret_names import (
     secret_names,
     variable,
 )
+from lab.topology.instances import GIB
 from lab.topology.models import Topology
 
 if TYPE_CHECKING:
     from lab.deploy.render import File
 
+DISK = "/var/lib/postgresql"
+"""Holds PGDATA. Not PGDATA itself, which Patroni removes before it makes a standby anew."""
 CPU_PERIOD_US = 10_000
 """Period of the CPU quota. Stalls of the usual 100 ms would make p99 a property of the quota."""
 MIN_QUOTA_US = 1_000
@@ -82,6 +85,8 @@ def _service(
     }
     if image == "postgres":
         service["shm_size"] = "256mb"
+        if topology.postgres.disk_gib is not None:
+            service["tmpfs"] = [f"{DISK}:mode=1777,size={round(topology.postgres.disk_gib * GIB)}"]
     if image == "pgbouncer":
         service["stop_signal"] = "SIGQUIT"  # SIGTERM would wait for every client to leave
     if image == "redis":

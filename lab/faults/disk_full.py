@@ -1,7 +1,7 @@
 """The disk of the database is full: a file takes all that is left of PGDATA's file system.
 
-Only on a file system of the node's own. Where PGDATA lies on the engine's disk, as in a container without a
-volume, filling it would fill the machine: then it cannot be performed.
+Only on a file system of the node's own (``postgres.disk_gib``). Where PGDATA lies on the engine's disk, as in
+a container without a volume, filling it would fill the machine: then it cannot be performed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class DiskFull(NodeFault):
             return f"the file system of PGDATA on {node} cannot be read"
         kind, mine, engines, size, blocks, _ = words
         if kind == "overlayfs" or mine == engines or int(size) * int(blocks) > LARGEST:
-            return f"PGDATA of {node} lies on the machine's own disk ({kind}), which is never filled"
+            why = f"PGDATA of {node} lies on the machine's own disk ({kind}), which is never filled"
+            return f"{why}; `lab up … --set postgres.disk_gib=2` gives it one of its own"
         return ""
 
     def strike(self, lab: Lab, node: str, plan: Instructions, seen: dict[str, int]) -> tuple[float, float]:  # noqa: ARG002

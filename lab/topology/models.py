@@ -117,6 +117,9 @@ class Postgres(Model):
     patroni: Patroni = Patroni()
     parameters: dict[str, str] = {}
     """PostgreSQL settings beyond the lab's own."""
+    disk_gib: Annotated[float, Field(ge=1, le=16)] | None = None
+    """Size of a file system of each database's own, in memory: what it holds is gone when its node stops.
+    None: the engine's disk, which no fault ever fills."""
     data_scale: Annotated[int, Field(ge=1, le=10_000)] = 1
     data_seed: int = 1
     nodes: Annotated[tuple[DatabaseNode, ...], Field(min_length=1)]
