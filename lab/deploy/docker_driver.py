@@ -342,6 +342,8 @@ class DockerNode:
         except EngineError as error:
             if "is not paused" not in str(error) and "is not running" not in str(error):
                 raise
+            return
+        self._name_others()
 
     def _network(self, network: Network) -> str:
         """Name of the lab's network, as the engine knows it."""
@@ -364,6 +366,7 @@ class DockerNode:
         if network in self.attached():
             with self._errors(f"unplug network {network}"):
                 api().disconnect_container_from_network(self._id, name)
+            self._name_others()
         return start + offset - uncertainty, time.time() + offset + uncertainty
 
     def attach(self, network: Network) -> None:
@@ -372,6 +375,21 @@ class DockerNode:
         if network not in self.attached():
             with self._errors(f"plug into network {network}"):
                 api().connect_container_to_network(self._id, name, ipv4_address=self._addresses[network])
+        self._name_others()
+
+    def _name_others(self) -> None:
+        """Put names that the lab gave back into /etc/hosts: with a network the engine takes away those on it.
+
+        Without them the node would ask the engine, which knows others on any network, also on control: what
+        is cut off from the data network would replicate past the cut.
+        """
+        seen = self._inspect()
+        if not seen["State"]["Running"] or seen["State"]["Paused"]:
+            return  # a start makes the file anew, and `unpause` calls this again
+        given = (entry.partition(":") for entry in seen["HostConfig"]["ExtraHosts"] or ())
+        lines = "".join(f"{address}\t{name}\n" for name, _, address in given)
+        script = 'while read -r line; do grep -qxF -- "$line" /etc/hosts || echo "$line" >>/etc/hosts; done'
+        self.run(["sh", "-c", script], input=lines.encode())
 
     def attached(self) -> tuple[Network, ...]:
         """Networks that it is plugged into now."""

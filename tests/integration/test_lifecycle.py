@@ -222,6 +222,28 @@ def test_killing_and_starting_a_replica(lab_risk_prod: DockerLab) -> None:
     assert node.address("data") == lab_risk_prod.allocation.addresses["pg4"]["data"]
 
 
+def test_an_unplugged_node_knows_the_others_by_the_same_addresses(lab_risk_prod: DockerLab) -> None:
+    """Names that led to the control network would let it replicate past a cut of the data network."""
+    node = lab_risk_prod.nodes["pg4"]
+    data = lab_risk_prod.allocation.addresses["pg1"]["data"]
+
+    def pg1() -> str:
+        return node.run(["getent", "ahostsv4", "pg1"]).stdout.split()[0]
+
+    assert pg1() == data
+    try:
+        node.detach("data")
+        assert "data" not in node.attached()
+        assert pg1() == data
+    finally:
+        node.attach("data")
+    assert pg1() == data
+    before = node.run(["cat", "/etc/hosts"]).stdout
+    node.attach("data")
+    assert node.run(["cat", "/etc/hosts"]).stdout == before
+    wait_ready(lab_risk_prod, timeout_s=120)
+
+
 def test_a_paused_node_says_so(lab_risk_prod: DockerLab) -> None:
     node = lab_risk_prod.nodes["redis2"]
     node.pause()
