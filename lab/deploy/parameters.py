@@ -104,7 +104,12 @@ def host_rules(topology: Topology, allocation: Allocation) -> list[str]:
         name for name in ("app", "data") if name in allocation.addresses[topology.postgres.primary.name]
     ]
     rules += [f"{host} all {SUPERUSER} {allocation.networks[name]} reject" for name in fronts]
-    rules.append(f"{host} replication all {allocation.networks['control']} scram-sha-256")
+    # Databases know each other on the data network alone: a cut of it must not be gone round.
+    control = allocation.networks["control"]
+    rules += [
+        f"{host} {what} {control} reject" for what in (f"replication {REPLICATION}", f"all {SUPERUSER}")
+    ]
+    rules.append(f"{host} replication all {control} scram-sha-256")
     rules += [f"{host} all all {allocation.networks[name]} scram-sha-256" for name in (*fronts, "control")]
     return rules
 

@@ -164,6 +164,12 @@ def test_patroni(mode: str, flags: tuple[bool, bool]) -> None:
     assert remote
     assert all(line.startswith("hostssl ") for line in remote)
     assert config["postgresql"]["authentication"]["replication"]["sslmode"] == "verify-full"
+    # Nobody replicates over the control network, past a cut of the data network (the first match wins).
+    control = allocate(load_topology("risk-prod")).networks["control"]
+    first = next(line for line in remote if line.startswith("hostssl replication") and control in line)
+    assert first == f"hostssl replication replicator {control} reject"
+    first = next(line for line in remote if line.startswith("hostssl all") and control in line)
+    assert first == f"hostssl all postgres {control} reject"
 
 
 def test_tags_by_role() -> None:
