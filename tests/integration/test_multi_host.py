@@ -44,7 +44,14 @@ def lab(state_dir: Path) -> Iterator[DockerLab]:
 
 
 def test_clients_find_the_new_primary_by_themselves(lab: DockerLab, tmp_path: Path) -> None:
-    fields = ["settle=3", "trials=1", "settle_within=120", "load.rate=20", "load.pool=multi-host"]
+    fields = [
+        "settle=3",
+        "trials=1",
+        "settle_within=120",
+        "load.rate=20",
+        "load.pool=multi-host",
+        "load.workload=web",
+    ]
     done = run_scenario(lab, load_scenario("kill-primary", fields), seed=3, runs_dir=tmp_path / "runs")
     record = RecordReader(done.path)
     assert record.manifest.state == "closed"
