@@ -86,7 +86,7 @@ def _service(
     if image == "postgres":
         service["shm_size"] = "256mb"
         if topology.postgres.disk_gib is not None:
-            service["tmpfs"] = [f"{DISK}:mode=1777,size={round(topology.postgres.disk_gib * GIB)}"]
+            service["tmpfs"] = [f"{DISK}:size={round(topology.postgres.disk_gib * GIB)}"]
     if image == "pgbouncer":
         service["stop_signal"] = "SIGQUIT"  # SIGTERM would wait for every client to leave
     if image == "redis":

@@ -13,6 +13,8 @@ from lab.faults._base import Effect, Evidence, Instructions
 from lab.faults._shell import DATA, NodeFault, shell, timed
 
 FILE = f"{DATA}/lab-filler"
+LITTLE = 16 * 1024**2
+"""Bytes that are left until the moment of the fault."""
 LARGEST = 20 * 1024**3
 """A file system above this size (bytes) is taken for the machine's."""
 
@@ -36,10 +38,12 @@ class DiskFull(NodeFault):
         return ""
 
     def strike(self, lab: Lab, node: str, plan: Instructions, seen: dict[str, int]) -> tuple[float, float]:  # noqa: ARG002
-        # The last blocks come from dd, which ends with an error when nothing is left.
+        # All but a little is taken before the clock is read: it takes a second, and changes nothing yet. The
+        # last blocks come from dd, which ends with an error when nothing is left.
+        more = f"dd if=/dev/zero of={FILE} oflag=append conv=notrunc 2>/dev/null"
         act = (
-            f"dd if=/dev/zero of={FILE} bs=1M 2>/dev/null; "
-            f"dd if=/dev/zero of={FILE} bs=4k oflag=append conv=notrunc 2>/dev/null; [ -s {FILE} ]"
+            f"n=$(( $(stat -f -c '%a * %S' {DATA}) - {LITTLE} )); [ $n -le 0 ] || fallocate -l $n {FILE}; "
+            f"a=$EPOCHREALTIME; {more} bs=1M; {more} bs=4k; [ -s {FILE} ]"
         )
         return timed(lab, node, act, timeout_s=120)
 

@@ -124,7 +124,7 @@ def test_a_disk_of_their_own_is_the_databases_alone() -> None:
     text = render(topology, allocate(topology))["compose.yaml"]
     disks = {name: s["tmpfs"] for name, s in yaml.safe_load(text)["services"].items() if "tmpfs" in s}
     assert set(disks) == {"pg1", "pg2", "pg3", "pg4"}
-    assert disks["pg1"] == ["/var/lib/postgresql:mode=1777,size=2147483648"]
+    assert disks["pg1"] == ["/var/lib/postgresql:size=2147483648"]
 
 
 def test_hosts_name_the_network_that_two_nodes_share() -> None:
