@@ -96,20 +96,17 @@ def host_rules(topology: Topology, allocation: Allocation) -> list[str]:
     """Lines of pg_hba.conf, first match wins: who may connect from where, always with a password and TLS."""
     host = "hostssl" if topology.tls.enabled else "host"
     rules = ["local all all peer", f"local replication {REPLICATION} scram-sha-256"]
+    # Databases know each other on the data network alone: a cut of it must not be gone round over control.
     for node in topology.postgres.nodes:
-        address = allocation.addresses[node.name]["data"]
-        rules += [f"{host} {what} {address}/32 scram-sha-256"
-                  for what in (f"replication {REPLICATION}", f"all {SUPERUSER}")]  # fmt: skip
+        for network, answer in (("data", "scram-sha-256"), ("control", "reject")):
+            address = allocation.addresses[node.name][network]
+            rules += [f"{host} {what} {address}/32 {answer}"
+                      for what in (f"replication {REPLICATION}", f"all {SUPERUSER}")]  # fmt: skip
     fronts = [
         name for name in ("app", "data") if name in allocation.addresses[topology.postgres.primary.name]
     ]
     rules += [f"{host} all {SUPERUSER} {allocation.networks[name]} reject" for name in fronts]
-    # Databases know each other on the data network alone: a cut of it must not be gone round.
-    control = allocation.networks["control"]
-    rules += [
-        f"{host} {what} {control} reject" for what in (f"replication {REPLICATION}", f"all {SUPERUSER}")
-    ]
-    rules.append(f"{host} replication all {control} scram-sha-256")
+    rules.append(f"{host} replication all {allocation.networks['control']} scram-sha-256")
     rules += [f"{host} all all {allocation.networks[name]} scram-sha-256" for name in (*fronts, "control")]
     return rules
 

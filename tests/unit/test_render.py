@@ -164,12 +164,15 @@ def test_patroni(mode: str, flags: tuple[bool, bool]) -> None:
     assert remote
     assert all(line.startswith("hostssl ") for line in remote)
     assert config["postgresql"]["authentication"]["replication"]["sslmode"] == "verify-full"
-    # Nobody replicates over the control network, past a cut of the data network (the first match wins).
-    control = allocate(load_topology("risk-prod")).networks["control"]
-    first = next(line for line in remote if line.startswith("hostssl replication") and control in line)
-    assert first == f"hostssl replication replicator {control} reject"
-    first = next(line for line in remote if line.startswith("hostssl all") and control in line)
-    assert first == f"hostssl all postgres {control} reject"
+    # No database gets to another over the control network, past a cut of the data network.
+    allocation = allocate(load_topology("risk-prod"))
+    for what in ("replication replicator", "all postgres"):
+        for network, answer in (("data", "scram-sha-256"), ("control", "reject")):
+            address = f"{allocation.addresses['pg2'][network]}/32"
+            place = remote.index(f"hostssl {what} {address} {answer}")
+            assert not any(
+                line.startswith(("hostssl all all", "hostssl replication all")) for line in remote[:place]
+            )
 
 
 def test_tags_by_role() -> None:
