@@ -197,6 +197,9 @@ def test_a_topology_with_another_schema_gets_a_load_that_runs_there() -> None:
     cell = choose(need, Asked(name="x", topologies=("innovate-prod",), quick=True)).cells[0]
     assert isinstance(cell.story, Scenario)
     assert cell.story.load.workload == "tpcb"
+    mine = choose(NEEDS, ASKED).cells[0]
+    assert isinstance(mine.story, Scenario)
+    assert mine.story.load.workload == "risk-api"
 
 
 def test_a_workload_that_there_is_not_is_an_error_and_no_reason_for_another() -> None:
@@ -204,9 +207,6 @@ def test_a_workload_that_there_is_not_is_an_error_and_no_reason_for_another() ->
     chosen = choose([need], ASKED.model_copy(update={"settings": ("load.workload=nonsense",)}))
     assert not chosen.cells
     assert "there is no workload 'nonsense'" in chosen.unanswered["risk-prod p"]
-    mine = choose(NEEDS, ASKED).cells[0]
-    assert isinstance(mine.story, Scenario)
-    assert mine.story.load.workload == "risk-api"
 
 
 # Running
