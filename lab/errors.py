@@ -3,6 +3,7 @@
     LabError                    the lab failed (4)
     ├── UsageError              wrong usage or input: YAML, option, name (3)
     ├── EngineError             no engine, no Compose, an engine that stopped answering (4)
+    │   └── NetworkKept         all of a lab is gone but a network that the engine keeps (4)
     ├── NotReady                a service did not come up in time (4)
     └── RecordError             a run record is missing, damaged or of a newer schema (3)
 
@@ -52,6 +53,10 @@ class UsageError(LabError):
 
 class EngineError(LabError):
     """The container engine, or Compose, is absent or does not answer."""
+
+
+class NetworkKept(EngineError):
+    """A lab is gone but for networks that the engine does not let go of."""
 
 
 class NotReady(LabError):

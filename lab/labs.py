@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import terminal
 from lab.deploy import state
-from lab.errors import LabError, UsageError
+from lab.errors import LabError, NetworkKept, UsageError
 
 if TYPE_CHECKING:
     from lab.deploy.docker_driver import DockerLab
@@ -112,8 +112,12 @@ class Labs:
 
     def _drop(self) -> None:
         current, self.current = self.current, None
-        if current is not None and current.ours:
+        if current is None or not current.ours:
+            return
+        try:
             take_down(current.lab.name)
+        except NetworkKept as error:  # what was measured is not the less worth for it
+            Reporter().note(f"{error}\n{error.hint}")
 
     def close(self) -> None:
         """Take down what this session made. Idempotent."""

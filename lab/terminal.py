@@ -36,20 +36,25 @@ def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
 
 def say(message: str, style: str = "") -> None:
     """One line of progress or news, on standard error."""
-    err().print(Text(message, style=style))
+    line(err(), Text(message, style=style))
 
 
 def warn(message: str) -> None:
     """Something that the user should know and that does not stop the command."""
-    err().print(Text.assemble(("warning: ", "yellow bold"), message))
+    line(err(), Text.assemble(("warning: ", "yellow bold"), message))
 
 
 def fail(message: str, hint: str | None = None) -> None:
     """One error, and what to do about it."""
     console = err()
-    console.print(Text.assemble(("error: ", "red bold"), message))
+    line(console, Text.assemble(("error: ", "red bold"), message))
     if hint:
-        console.print(Text.assemble((" hint: ", "cyan bold"), hint))
+        line(console, Text.assemble((" hint: ", "cyan bold"), hint))
+
+
+def line(console: Console, text: Text) -> None:
+    """Wrapped on a terminal; in a log it stays one line, which ``grep`` finds whole."""
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def table(*columns: str, title: str | None = None) -> Table:

@@ -19,7 +19,7 @@ import docker.errors
 from lab.deploy import state
 from lab.deploy.docker_driver import LABEL_LAB
 from lab.deploy.engine import api, engine_errors
-from lab.errors import EngineError, LabError
+from lab.errors import EngineError, LabError, NetworkKept
 
 LABEL_PROJECT = "com.docker.compose.project"
 _PARALLEL = 8
@@ -82,7 +82,8 @@ def down(name: str) -> Removed:
     """Remove a lab with everything that it owns. Nothing there is no error: the result is then empty.
 
     Raises:
-        EngineError: the engine does not answer, or does not let go of something (it is named).
+        NetworkKept: everything has gone but networks that the engine does not let go of (they are named).
+        EngineError: the engine does not answer, or does not let go of something else (it is named).
     """
     state.check_name(name)
     with uninterrupted():
@@ -91,7 +92,7 @@ def down(name: str) -> Removed:
             removed.folder = state.remove(name)
             state.remove_root_if_empty()
     if removed.stuck:
-        raise EngineError(
+        raise NetworkKept(
             f"lab {name}: removed {removed}, but the engine does not let go of {', '.join(removed.stuck)}",
             hint="Nothing is attached to it: the engine lost count of its endpoints. Restarting the engine "
             f"mends that; then `lab down --name {name}` removes it. Other labs are not affected.",

@@ -34,43 +34,44 @@ value_of() {
   done <"$1"
 }
 
-v1=/sys/fs/cgroup
+cgroup=${LAB_CGROUP:-/sys/fs/cgroup}  # another in a test
 sample() {
   line=
-  if [ -r /sys/fs/cgroup/cgroup.controllers ]; then
-    [ -r /sys/fs/cgroup/cpu.stat ] && {
-      value_of /sys/fs/cgroup/cpu.stat usage_usec && line+=" cpu_us=$found"
-      value_of /sys/fs/cgroup/cpu.stat throttled_usec && line+=" throttled_us=${found:-0}"
+  if [ -r $cgroup/cgroup.controllers ]; then
+    [ -r $cgroup/cpu.stat ] && {
+      value_of $cgroup/cpu.stat usage_usec && line+=" cpu_us=$found"
+      value_of $cgroup/cpu.stat throttled_usec && line+=" throttled_us=${found:-0}"
     }
-    [ -r /sys/fs/cgroup/memory.current ] && read -r found </sys/fs/cgroup/memory.current && line+=" memory=$found"
-    if [ -r /sys/fs/cgroup/io.stat ]; then
-      local read_bytes=0 written=0 word words
+    [ -r $cgroup/memory.current ] && read -r found <$cgroup/memory.current && line+=" memory=$found"
+    if [ -r $cgroup/io.stat ]; then
+      local read_bytes=0 written=0 counted= word words
       while read -r -a words; do
         for word in "${words[@]}"; do
           case $word in
-            rbytes=*) read_bytes=$((read_bytes + ${word#*=})) ;;
-            wbytes=*) written=$((written + ${word#*=})) ;;
+            rbytes=*) counted=1 read_bytes=$((read_bytes + ${word#*=})) ;;
+            wbytes=*) counted=1 written=$((written + ${word#*=})) ;;
           esac
         done
-      done </sys/fs/cgroup/io.stat
-      line+=" io_read=$read_bytes io_write=$written"
+      done <$cgroup/io.stat
+      # A kernel that names no device counts nothing: unknown, and not 0.
+      [ -z "$counted" ] || line+=" io_read=$read_bytes io_write=$written"
     fi
-    [ -r /sys/fs/cgroup/pids.current ] && read -r found </sys/fs/cgroup/pids.current && line+=" processes=$found"
+    [ -r $cgroup/pids.current ] && read -r found <$cgroup/pids.current && line+=" processes=$found"
   else
-    [ -r $v1/cpuacct/cpuacct.usage ] && read -r found <$v1/cpuacct/cpuacct.usage && line+=" cpu_ns=$found"
-    [ -r $v1/cpu/cpu.stat ] && value_of $v1/cpu/cpu.stat throttled_time && line+=" throttled_ns=${found:-0}"
-    [ -r $v1/memory/memory.usage_in_bytes ] && read -r found <$v1/memory/memory.usage_in_bytes && line+=" memory=$found"
-    local file=$v1/blkio/blkio.throttle.io_service_bytes device kind value read_bytes=0 written=0
+    [ -r $cgroup/cpuacct/cpuacct.usage ] && read -r found <$cgroup/cpuacct/cpuacct.usage && line+=" cpu_ns=$found"
+    [ -r $cgroup/cpu/cpu.stat ] && value_of $cgroup/cpu/cpu.stat throttled_time && line+=" throttled_ns=${found:-0}"
+    [ -r $cgroup/memory/memory.usage_in_bytes ] && read -r found <$cgroup/memory/memory.usage_in_bytes && line+=" memory=$found"
+    local file=$cgroup/blkio/blkio.throttle.io_service_bytes device kind value read_bytes=0 written=0 counted=
     if [ -r $file ]; then
       while read -r device kind value; do
         case $kind in
-          Read) read_bytes=$((read_bytes + value)) ;;
-          Write) written=$((written + value)) ;;
+          Read) counted=1 read_bytes=$((read_bytes + value)) ;;
+          Write) counted=1 written=$((written + value)) ;;
         esac
       done <$file
-      line+=" io_read=$read_bytes io_write=$written"
+      [ -z "$counted" ] || line+=" io_read=$read_bytes io_write=$written"
     fi
-    [ -r $v1/pids/pids.current ] && read -r found <$v1/pids/pids.current && line+=" processes=$found"
+    [ -r $cgroup/pids/pids.current ] && read -r found <$cgroup/pids/pids.current && line+=" processes=$found"
   fi
   local stat words
   IFS= read -r stat </proc/$$/stat

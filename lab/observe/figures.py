@@ -140,9 +140,10 @@ UNION ALL SELECT 'pg_active', COALESCE(wait_event_type || ':' || wait_event, 'CP
 UNION ALL SELECT 'pg_max_connections', NULL, current_setting('max_connections')::float8
 UNION ALL SELECT m, NULL, v FROM (
   SELECT sum(sessions)::float8 AS s, sum(xact_commit)::float8 AS c, sum(xact_rollback)::float8 AS r,
-         sum(conflicts)::float8 AS k FROM pg_stat_database WHERE datname = current_database()) AS d,
+         sum(conflicts)::float8 AS k, sum(blks_read)::float8 * current_setting('block_size')::float8 AS b
+    FROM pg_stat_database WHERE datname = current_database()) AS d,
   LATERAL (VALUES ('pg_sessions', s), ('pg_xact_commit', c), ('pg_xact_rollback', r),
-                  ('pg_conflicts', k)) AS x (m, v)
+                  ('pg_conflicts', k), ('pg_read_bytes', b)) AS x (m, v)
 UNION ALL SELECT 'pg_wal_bytes', NULL, wal_bytes::float8 FROM pg_stat_wal
 UNION ALL SELECT 'pg_replication_lag_bytes', application_name,
     CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_lsn() - replay_lsn)::float8 END

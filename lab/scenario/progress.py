@@ -7,6 +7,8 @@ import time
 from rich.console import Console
 from rich.text import Text
 
+from lab.terminal import line
+
 
 class Progress:
     """Prints to standard error; standard output stays clean for ``--json``."""
@@ -37,7 +39,7 @@ class Progress:
     def say(self, text: str, style: str = "") -> None:
         """A line that stays."""
         passed = time.monotonic() - self._started
-        self.console.print(Text.assemble((f"{passed:6.1f} s  ", "dim"), (text, style)))
+        line(self.console, Text.assemble((f"{passed:6.1f} s  ", "dim"), (text, style)))
 
     def close(self) -> None:
         """End the live line. Idempotent."""

@@ -85,8 +85,10 @@ class Load:
     """Cores that something outside of the lab used."""
     wal_bytes: float | None = None
     """Per second."""
+    io_read: float | None = None
+    """Bytes per second that the primary read into its shared buffers."""
     io_write: float | None = None
-    """Bytes per second written by the primary."""
+    """Bytes per second that the primary wrote to block devices."""
     clients: float | None = None
     """Requests under way, of the users."""
 

@@ -64,6 +64,7 @@ def load(run: Run, step: Step) -> Load:
         machine=busy / cores if busy is not None and cores else None,
         beside=beside([step], everything),
         wal_bytes=step.per_second("pg_wal_bytes", primary),
+        io_read=step.per_second("pg_read_bytes", primary),
         io_write=step.per_second("io_write_bytes", primary),
         clients=under_way / float(users) if under_way is not None and users else None,
     )

@@ -135,8 +135,8 @@ def resources(rows: Sequence[Load], constraint: Constraint) -> Section | None:
 
     nodes = ("offered /s", "primary CPU", "held back", "replica CPU", "connections", "machine",
              "beside, cores", "generator", "lag ms")  # fmt: skip
-    inside = ("offered /s", "pools in use", "pool wait ms", "WAL KB/s", "written KB/s", "replay lag s",
-              "cache hits", "waits for")  # fmt: skip
+    inside = ("offered /s", "pools in use", "pool wait ms", "WAL KB/s", "read KB/s", "written KB/s",
+              "replay lag s", "cache hits", "waits for")  # fmt: skip
     of_nodes, of_inside = [], []
     for load in rows:
         waits = sorted(((n, v) for n, v in load.waits.items() if n != "CPU"), key=lambda item: -item[1])[:2]
@@ -151,19 +151,22 @@ def resources(rows: Sequence[Load], constraint: Constraint) -> Section | None:
             (
                 number(load.rate),
                 "; ".join(f"{n} {share(v)}" for n, v in sorted(load.pools.items())) or "–",
-                _worst(load.pool_wait), _kb(load.wal_bytes), _kb(load.io_write), number(load.replay_lag_s),
-                share(load.cache_hit), "; ".join(f"{n} {v:.1f}" for n, v in waits) or "–",
+                _worst(load.pool_wait), _kb(load.wal_bytes), _kb(load.io_read), _kb(load.io_write),
+                number(load.replay_lag_s), share(load.cache_hit),
+                "; ".join(f"{n} {v:.1f}" for n, v in waits) or "–",
             )
         )  # fmt: skip
     note = (
-        "Waits: mean sampled active sessions of the primary by event. Beside: CPU used by nothing of the lab."
+        "WAL, read (into shared buffers) and written (to block devices; – where the kernel does not count "
+        "it): the primary's. Waits: mean sampled active sessions of the primary by event. Beside: CPU used "
+        "by nothing of the lab."
     )
     return Section(
         "resources", f"Resources at each step (what binds: {constraint.name})", (),
         (pictures.utilisation(rows),),
         (
             Table(nodes, tuple(of_nodes), frozenset(range(len(nodes)))),
-            Table(inside, tuple(of_inside), frozenset(range(7)) - {1}, note),
+            Table(inside, tuple(of_inside), frozenset(range(8)) - {1}, note),
         ),
         EVIDENCE,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -51,21 +52,54 @@ def test_agent_datagram_dropped(datagram: bytes) -> None:
     assert agents.parse(datagram, "tok", 1) == []
 
 
-@pytest.mark.skipif(
-    shutil.which("bash") is None or not Path("/proc/self/stat").exists(), reason="needs bash on Linux"
-)
-def test_agent_reports_and_ends_itself() -> None:
+def agent_says(cgroup: str = "/sys/fs/cgroup") -> dict[str, float]:
+    """Metric → value of an agent's first datagram; it has sent a second one, and ended by itself."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         sock.settimeout(10)
         port = str(sock.getsockname()[1])
-        agent = subprocess.Popen(["bash", str(AGENT), "127.0.0.1", port, "n1", "tok", "2", "0.2"])
+        words = ["bash", str(AGENT), "127.0.0.1", port, "n1", "tok", "1", "0.2"]
+        agent = subprocess.Popen(words, env=os.environ | {"LAB_CGROUP": cgroup})
         rows = agents.parse(sock.recv(2048), "tok", 1)
         sock.recv(2048)
         assert agent.wait(15) == 0
-    found = {row["metric"]: row["value"] for row in rows}
+    return {row["metric"]: row["value"] for row in rows}
+
+
+needs_bash = pytest.mark.skipif(
+    shutil.which("bash") is None or not Path("/proc/self/stat").exists(), reason="needs bash on Linux"
+)
+
+
+@needs_bash
+def test_agent_reports_and_ends_itself() -> None:
+    found = agent_says()
     assert found["collector_cpu_seconds"] < 5
     assert found.get("cpu_seconds", 1) > 0
+
+
+@needs_bash
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("counted", [True, False])
+def test_agent_reads_block_devices_where_the_kernel_counts_them(
+    version: int, counted: bool, tmp_path: Path
+) -> None:
+    if version == 2:
+        (tmp_path / "cgroup.controllers").write_text("cpu io memory\n")
+        (tmp_path / "io.stat").write_text(
+            "8:0 rbytes=5 wbytes=7 rios=1\n8:16 rbytes=10 wbytes=20\n" * counted
+        )
+        (tmp_path / "memory.current").write_text("99\n")
+    else:
+        (tmp_path / "blkio").mkdir()
+        lines = "8:0 Read 5\n8:0 Write 7\n8:16 Read 10\n8:16 Write 20\n8:0 Total 12\n" * counted
+        (tmp_path / "blkio" / "blkio.throttle.io_service_bytes").write_text(f"{lines}Total 42\n")
+        (tmp_path / "memory").mkdir()
+        (tmp_path / "memory" / "memory.usage_in_bytes").write_text("99\n")
+    found = agent_says(str(tmp_path))
+    assert found["memory_bytes"] == 99
+    bytes_ = (found.get("io_read_bytes"), found.get("io_write_bytes"))
+    assert bytes_ == ((15, 27) if counted else (None, None))
 
 
 def test_agent_without_arguments_says_how() -> None:

@@ -16,7 +16,7 @@ import lab.scenario.runner
 import reports.pipeline
 import reports.terminal
 from lab import labs as lab_labs
-from lab.errors import LabError, UsageError
+from lab.errors import EngineError, LabError, NetworkKept, UsageError
 from lab.labs import Labs, Unfit, default_name
 from lab.topology.loader import load_topology
 from reports.findings import Target, Verdict
@@ -318,6 +318,29 @@ def test_a_lab_that_stays_broken_is_made_anew(world: World) -> None:
         labs.get("risk-prod", ("postgres.patroni.ttl=40",))
     labs.close()
     assert "mine" in world.up
+
+
+def test_a_network_that_the_engine_keeps_is_told_and_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labs = Labs()
+    labs.get("risk-prod", ())
+    assert world.up
+
+    def kept(name: str) -> None:
+        raise error(f"lab {name}: removed 25 containers, but", hint="Restarting the engine mends that.")
+
+    monkeypatch.setattr("lab.labs.take_down", kept)
+    error: type[LabError] = NetworkKept
+    labs.close()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "removed 25 containers" in said
+    assert "Restarting the engine" in said
+    # Anything else that stays is a failure still.
+    labs.get("risk-prod", ())
+    error = EngineError
+    with pytest.raises(EngineError, match="removed 25 containers"):
+        labs.close()
 
 
 def test_kept_labs_stay(pytester: pytest.Pytester, world: World, run: Run) -> None:
