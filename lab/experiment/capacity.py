@@ -2,8 +2,10 @@
 
 Open-loop steps look for the knee (``ladder``), each judged by the objective, its steadiness (``steady``) and
 the generator's own lateness; a step that is not steady is run once more for twice as long. Then every rate is
-repeated, for the spread. Beside it a closed loop over rising concurrency, for the scalability law. A cell is
-one step; its ``result`` holds ``step`` (the figures), ``good`` and ``why``.
+repeated, for the spread. Beside it a closed loop over rising concurrency, for the scalability law. Before and
+after stands a *calibration*: one load that is the same for every run, so that runs of a machine whose pace
+changes can be compared (knee ÷ calibration). A cell is one step; its ``result`` holds ``step`` (the figures),
+``good`` and ``why``.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ NAME = "capacity"
 BEYOND = 15
 """Requests beyond the objective's percentile that a step should have; ten are needed once warm-up is cut."""
 LONGEST_S = 60.0
+CALIBRATION_S = 6.0
+CALIBRATION = LoadSpec(workload="tpcb", users=2, arrivals="closed", duration_s=CALIBRATION_S)
+"""Pgbench's TPC-B, by two clients: it runs on any topology, and leaves nobody waiting for long."""
 CELL_S = 5.0
 """What a step takes beside its load: to bring it to the client, connect, drain and fetch."""
 
@@ -142,11 +147,13 @@ def run_capacity(
             run.progress.say(f"{len(earlier)} steps are there already")
         steps = _Steps(run, plan, slo, background)
         try:
+            steps.calibration("before")
             steps.climb([row for row in earlier if row["parameters"]["loop"] == "open"])
             done = {row["parameters"]["users"] for row in earlier if row["parameters"]["loop"] == "closed"}
             for level in depth.levels:
                 if level not in done:
                     steps.closed(level)
+            steps.calibration("after")
         except KeyboardInterrupt:
             run.progress.say(
                 f"its steps count when it goes on: the same command with --resume {run.record.path}"
@@ -219,6 +226,17 @@ class _Steps:
         if figures is not None:
             run.progress.say(f"N = {level}: {figures.throughput:.0f}/s", "dim")
 
+    def calibration(self, when: str) -> None:
+        """The machine's pace now: transactions per second of the load that every run has."""
+        run, asked = self.run, CALIBRATION
+        with run.cell(
+            f"calibration {when}", loop="calibration", users=asked.users, seconds=CALIBRATION_S
+        ) as cell:
+            figures, _ = self._measured(cell, replace(asked, seed=run.seed))
+            cell.result |= {"step": figures.as_json() if figures else None}
+        if figures is not None:
+            run.progress.say(f"calibration: {figures.throughput:.0f}/s", "dim")
+
     def _spec(self, cell: Cell, **values: Any) -> LoadSpec:
         plan, seed = self.plan, self.run.seed + 1000 * cell.number
         return LoadSpec(workload=plan.workload, pool=plan.pool, workers=plan.workers, seed=seed, **values)
@@ -283,7 +301,8 @@ def estimate_s(plan: CapacityPlan) -> float:
     rates = [plan.rate * FACTOR**i for i in range(up)]
     rates += [rates[-1]] * math.ceil(math.log2(math.log(FACTOR) / math.log(1 + depth.precision)))
     steps = depth.repeats * sum(min(LONGEST_S, max(depth.step_s, wanted / r)) + CELL_S for r in rates)
-    return 15 + steps + len(depth.levels) * (depth.closed_s + CELL_S)
+    calibration = 2 * (CALIBRATION_S + CELL_S)
+    return 15 + calibration + steps + len(depth.levels) * (depth.closed_s + CELL_S)
 
 
 def _job(topology: Topology, quick: bool) -> Job:

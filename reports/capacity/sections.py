@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab.record.reader import RecordReader
 from lab.topology.instances import ACU_PRICE
 from reports.analysis.little import LEAST
 from reports.analysis.little import law as hold
@@ -23,6 +22,8 @@ from reports.capacity.whatif import ASSUMES
 from reports.experiments import Section, Table
 from reports.view import number
 
+PACE_HOLDS = 0.15
+"""Change of the calibration's rate during a run that the report warns of."""
 EVIDENCE = ("requests.parquet", "cells.parquet", "metrics.parquet")
 
 
@@ -331,8 +332,8 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:+.0f} %"
 
 
-def scale(record: RecordReader, calibration: Calibration | None) -> Section:
-    head = record.manifest
+def scale(run: Run, calibration: Calibration | None) -> Section:
+    head = run.record.manifest
     machine = head.machine
     text = [
         f"Measured on {machine.get('cores', '?')} cores ({machine.get('cpu_model', 'unknown CPU')}), "
@@ -341,5 +342,24 @@ def scale(record: RecordReader, calibration: Calibration | None) -> Section:
         f"From here to the instance class the model assumes that {'; '.join(ASSUMES)}.",
     ]
     if calibration is not None:
-        text.append(f"Calibrated at {', '.join(number(rate) for rate in calibration.rates)} requests/s.")
+        text.append(
+            f"The model is calibrated at {', '.join(number(rate) for rate in calibration.rates)} requests/s."
+        )
+    if run.pace:
+        text.append(_pace(run))
     return Section("scale", "Machine, scale, and what scaling assumes", tuple(text))
+
+
+def _pace(run: Run) -> str:
+    """The machine's pace, and how far it held."""
+    low, high = min(run.pace), max(run.pace)
+    said = f"Calibration run (TPC-B, two clients, closed loop): {' and '.join(number(x) for x in run.pace)}/s"
+    said += " before and after it" if len(run.pace) > 1 else " before it"
+    if run.normalised is not None:
+        said += f"; knee ÷ calibration = {run.normalised:.3f}, which runs of other days can be compared by"
+    if high > (1 + PACE_HOLDS) * low:
+        said += (
+            f". The machine's pace changed by {100 * (high / low - 1):.0f} % meanwhile: measure again on a "
+            "quiet machine"
+        )
+    return said + "."

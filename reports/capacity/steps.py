@@ -18,6 +18,9 @@ from loadtests.format import whole
 from reports.analysis.metrics import Metrics, Series, increase, total, weighted_mean
 from reports.analysis.source import Source
 
+CALIBRATION = "calibration"
+"""Loop of the cells that measure the machine, and not the topology."""
+
 
 @dataclass
 class Step:
@@ -81,6 +84,15 @@ class Run:
     slo: Objective
     steps: tuple[Step, ...]
     topology: dict[str, Any]
+    pace: tuple[float, ...] = ()
+    """Transactions per second of the calibration load, before and after: of this record, not of earlier ones
+    that it went on from. Empty in records older than it."""
+
+    @property
+    def normalised(self) -> float | None:
+        """Knee ÷ mean pace: what runs of a machine whose pace changes have in common."""
+        good, _ = self.knee
+        return good / (sum(self.pace) / len(self.pace)) if good is not None and self.pace else None
 
     @property
     def open(self) -> list[Step]:
@@ -111,7 +123,7 @@ def read_run(record: RecordReader) -> Run:
     steps = _steps(record, slo, set())
     if not steps:
         raise RecordError(f"{record.path} holds no step of load that ended")
-    return Run(record, slo, tuple(steps), Source(record).yaml("topology.yaml"))
+    return Run(record, slo, tuple(steps), Source(record).yaml("topology.yaml"), _pace(record))
 
 
 def background_of(record: RecordReader) -> tuple[str, ...]:
@@ -123,6 +135,13 @@ def between(requests: pa.Table, begin: int, end: int) -> pa.Table:
     """Requests that were intended in [begin, end)."""
     intended = requests["intended"]
     return requests.filter(pc.and_(pc.greater_equal(intended, begin), pc.less(intended, end)))
+
+
+def _pace(record: RecordReader) -> tuple[float, ...]:
+    told = [
+        row["result"].get("step") for row in record.cells() if row["parameters"].get("loop") == CALIBRATION
+    ]
+    return tuple(float(step["throughput"]) for step in told if step)
 
 
 def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
@@ -139,7 +158,7 @@ def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
         asked, told = row["parameters"], row["result"]
         rows = between(everything, row["begin"], row["end"])
         figures = measure(rows, asked.get("seconds"), background)
-        if figures is None or "step" not in told:
+        if figures is None or "step" not in told or asked["loop"] == CALIBRATION:
             continue
         lag = (told.get("load") or {}).get("lag_ms") or {}
         found.append(

@@ -65,7 +65,7 @@ def analyse(record: RecordReader) -> Outcome:
                 sections.capacity_units(calibration, growth),
                 sections.options(choices, growth, calibration, carried),
                 sections.model(validation, unproven, calibration),
-                sections.scale(record, calibration),
+                sections.scale(run, calibration),
             )
             if section is not None
         ),
@@ -178,6 +178,8 @@ def _findings(
         "constraint": constraint.name,
         "evidence": constraint.evidence,
         "lower_bound": constraint.lower_bound,
+        "calibration_per_s": list(run.pace),
+        "knee_over_calibration": run.normalised,
     }
     found = [
         Finding(

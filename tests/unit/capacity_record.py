@@ -54,9 +54,19 @@ def demands() -> tuple[Demand, ...]:
 
 
 def capacity_record(
-    folder: Path, truth: System = TRUTH, *, rates: tuple[float, ...] = RATES, machine: float = 0.5
+    folder: Path,
+    truth: System = TRUTH,
+    *,
+    rates: tuple[float, ...] = RATES,
+    machine: float = 0.5,
+    pace: tuple[float, ...] = (),
 ) -> Path:
-    """Write the record; its path. ``machine``: share of 8 cores that the host is told to use beside."""
+    """Write the record; its path.
+
+    Args:
+        machine: share of 8 cores that the host is told to use beside.
+        pace: transactions per second of the calibration load, before and after.
+    """
     topology = json.loads(json.dumps(TOPOLOGY))
     topology["poolers"][0]["max_server_connections"] = truth.pool.writer + truth.pool.reader
     writer = RecordWriter.create(
@@ -90,6 +100,14 @@ def capacity_record(
             "cells",
             [{"cell": number, "name": str(rate or users), "repeat": 1, "begin": begin, "end": clock,
               "parameters": json.dumps(asked), "result": json.dumps(result)}],
+        )  # fmt: skip
+        clock += 2 * NS
+    for number, throughput in enumerate(pace, len(steps) + 1):
+        writer.rows(
+            "cells",
+            [{"cell": number, "name": "calibration", "repeat": 1, "begin": clock, "end": clock + NS,
+              "parameters": json.dumps({"loop": "calibration", "users": 2, "seconds": 1}),
+              "result": json.dumps({"step": {"throughput": throughput}})}],
         )  # fmt: skip
         clock += 2 * NS
     writer.event("run-start", 5 * NS)

@@ -21,7 +21,7 @@ from reports.capacity.cost import cheapest, configurations, monthly
 from reports.capacity.growth import stated
 from reports.capacity.loads import loads
 from reports.capacity.options import acu, units
-from reports.capacity.sections import capacity_units
+from reports.capacity.sections import capacity_units, scale
 from reports.capacity.steps import Run, read_run
 from reports.capacity.system import FOREVER, Demand, Pool, System
 from reports.capacity.validate import validate
@@ -50,6 +50,22 @@ def demand(cpu: float = 0.5, service: float = 0.01) -> tuple[Demand, ...]:
 
 
 # --- calibration
+
+
+def test_runs_are_normalised_by_the_pace_of_the_machine(run: Run, tmp_path: Path) -> None:
+    assert run.normalised is None
+    assert "Calibration run" not in " ".join(scale(run, None).text)
+    rates = (20.0, 40.0)
+    steady = read_run(RecordReader(capacity_record(tmp_path / "a", rates=rates, pace=(390.0, 410.0))))
+    assert steady.knee[0] == 40.0
+    assert steady.normalised == pytest.approx(0.1)
+    assert len(steady.steps) == len(rates) + len(steady.closed)  # the calibration is no step
+    said = " ".join(scale(steady, None).text)
+    assert "390 and 410/s before and after" in said
+    assert "= 0.100" in said
+    assert "changed by" not in said
+    slower = read_run(RecordReader(capacity_record(tmp_path / "b", rates=rates, pace=(400.0, 300.0))))
+    assert "changed by 33 %" in " ".join(scale(slower, None).text)
 
 
 def test_calibration_finds_the_truth_that_made_the_record(calibration: Calibration) -> None:
