@@ -144,9 +144,10 @@ class LoadHandle:
     def wait_started(self, timeout_s: float = START_S) -> None:
         """Wait until every worker sends. LabError where one does not, with what it said."""
         deadline = time.monotonic() + timeout_s
+        # The pid is read once, and `done` looked for after it: a load that ends meanwhile has not died.
         script = (
-            f"cd {self.out}; [ -e done ] && echo done; ls started.* 2>/dev/null | wc -l; "
-            '[ -s pid ] && { kill -0 "$(cat pid)" && echo alive || echo dead; }; exit 0'
+            f"cd {self.out}; ls started.* 2>/dev/null | wc -l; pid=$(cat pid 2>/dev/null); "
+            '[ -z "$pid" ] || kill -0 "$pid" || echo dead; [ ! -e done ] || echo done; exit 0'
         )
         while True:
             words = self.node.run(["sh", "-c", script], check=False).stdout.split()

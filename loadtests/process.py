@@ -129,7 +129,7 @@ def _environment(config: LoadConfig, worker: int) -> tuple[Any, Runtime]:
 
 def _announce(config: LoadConfig, stop: Callable[[], None]) -> Any:
     ended = _limits(config, stop)
-    (Path(config.out) / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+    _replace(Path(config.out) / "pid", f"{os.getpid()}\n")
     return ended
 
 
@@ -204,8 +204,13 @@ def _ms(ns: float | None) -> float | None:
 
 
 def _write(path: Path, value: object) -> None:
+    _replace(path, json.dumps(value, indent=1))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Whole or not at all: whoever reads it meanwhile must not find it empty."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
