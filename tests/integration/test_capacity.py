@@ -1,13 +1,14 @@
-"""Labs whose constraint is known by construction: the capacity run has to name it, each time.
+"""A capacity run on a real lab that goes on where another ended; labs whose constraint is known beforehand.
 
-What is served takes time and next to no CPU (``pg_sleep``), so that a busy machine is not what binds.
+Theirs has to name it, each time. What is served there takes time and next to no CPU (``pg_sleep``), so that a
+busy machine is not what binds.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 from lab.deploy.docker_driver import DockerLab
 from lab.deploy.down import down
 from lab.deploy.up import up
+from lab.errors import UsageError
 from lab.experiment.capacity import CapacityPlan, Depth, run_capacity
 from lab.record.reader import RecordReader
 from lab.topology.models import Topology
@@ -28,7 +30,6 @@ from tests.integration.conftest import Silent
 
 # The engine's client leaves sockets to the garbage collector, in whatever test is running then.
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -115,6 +116,38 @@ def measured(name: str, small: Topology, folder: Path) -> Run:
         down(lab)
 
 
+def test_a_run_goes_on_with_the_steps_that_are_there(lab_risk_prod: DockerLab, tmp_path: Path) -> None:
+    """The second run counts the first one's rate and level, and measures the next level only."""
+    plan = CapacityPlan(
+        "limit-check",
+        "p50<5s, errors<10%, dropped<10%",
+        rate=10,
+        users=4,
+        most=10,
+        depth=Depth(step_s=4, repeats=1, levels=(1,), closed_s=4),
+    )
+    path = run_capacity(lab_risk_prod, plan, seed=1, runs=tmp_path)
+    first = read_run(RecordReader(path))
+    assert [step.users for step in first.closed] == [1]
+    assert len(first.pace) == 2
+    assert min(first.pace) > 0
+
+    more = replace(plan, depth=replace(plan.depth, levels=(1, 2)))
+    path = run_capacity(lab_risk_prod, more, seed=1, runs=tmp_path, resume=path)
+    record = RecordReader(path)
+    assert [row["name"] for row in record.cells()] == ["calibration before", "N = 2", "calibration after"]
+    both = read_run(record)
+    assert [step.users for step in both.closed] == [1, 2]
+    assert [(s.rate, s.figures.requests) for s in both.open] == [
+        (s.rate, s.figures.requests) for s in first.open
+    ]
+    report = analyse_and_report(path, quiet=True).paths["html"].read_text(encoding="utf-8")
+    assert "Calibration run" in report
+    with pytest.raises(UsageError, match="its rate is 10"):
+        run_capacity(lab_risk_prod, replace(more, rate=20), seed=1, runs=tmp_path, resume=path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(BUILT))
 def test_the_narrow_place_is_named(name: str, state_dir: Path, small: Topology, tmp_path: Path) -> None:
     assert state_dir

@@ -1,18 +1,26 @@
-"""The host's side of a load: pools, durations, live figures and the summary."""
+"""The host's side of a load: its start, pools, durations, live figures and the summary."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lab.deploy.allocation import Endpoint
+from lab.driver import Completed
 from lab.durations import parse_duration
-from lab.errors import UsageError
-from lab.load import resolve_pool
+from lab.errors import LabError, UsageError
+from lab.load import LoadHandle, resolve_pool
 from lab.load_view import LiveView, percentile, summarise, summary_table
 from lab.topology.loader import load_topology
+from loadtests import process
 from loadtests.format import read_requests
 from loadtests.recorder import Recorder
 
@@ -23,6 +31,71 @@ def known() -> dict[str, Endpoint]:
     one = Endpoint(name="pg1.direct", node="pg1", host="pg1", address="10.0.0.1", port=5432, database="risk")
     clock = one.model_copy(update={"name": "observer.clock", "database": None})
     return {"pg1.direct": one, "observer.clock": clock}
+
+
+class Here:
+    """A node that is this machine."""
+
+    name = "client"
+
+    def run(self, words: list[str], *, check: bool = True) -> Completed:
+        done = subprocess.run(words, capture_output=True, text=True, check=check)
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+    def get(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+
+def starting(out: Path, pid: str) -> LoadHandle:
+    (out / "pid").write_text(pid)
+    node: Any = Here()
+    config: Any = SimpleNamespace(workers=1)
+    return LoadHandle(node, str(out), config)
+
+
+def nobody() -> str:
+    """A pid that no process has."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    return f"{gone.pid}\n"
+
+
+def test_a_load_whose_pid_is_just_being_written_is_waited_for(tmp_path: Path) -> None:
+    handle = starting(tmp_path, "")
+    begun = threading.Timer(0.5, (tmp_path / "started.0").touch)
+    begun.start()
+    handle.wait_started(10)
+    begun.join()
+
+
+def test_a_load_that_died_at_its_start_is_told_with_its_last_words(tmp_path: Path) -> None:
+    handle = starting(tmp_path, nobody())
+    (tmp_path / "output.txt").write_text("ModuleNotFoundError\n")
+    with pytest.raises(LabError, match="died at its start") as caught:
+        handle.wait_started(10)
+    assert "ModuleNotFoundError" in str(caught.value.hint)
+
+
+def test_a_load_that_ended_while_it_was_looked_at_has_not_died(tmp_path: Path) -> None:
+    handle = starting(tmp_path, nobody())
+    done = {"failure": None, "requests": 3, "dropped": 0, "lag_ms": {"p99": 1.0}, "cpu_us_per_request": 1.0}
+    (tmp_path / "done").write_text(json.dumps(done))
+    handle.wait_started(10)
+    (tmp_path / "done").write_text(json.dumps(done | {"failure": "no connection"}))
+    with pytest.raises(LabError, match="could not run: no connection"):
+        handle.wait_started(10)
+
+
+def test_the_pid_of_a_load_is_never_seen_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_limits", lambda *_: None)
+    (tmp_path / "pid").write_text("1\n")
+    config: Any = SimpleNamespace(out=str(tmp_path))
+    with (tmp_path / "pid").open() as before:
+        process._announce(config, lambda: None)
+        assert before.read() == "1\n"
+    assert (tmp_path / "pid").read_text() == f"{os.getpid()}\n"
 
 
 @pytest.mark.parametrize(
