@@ -66,6 +66,8 @@ class Matrix(Model):
     """How often every cell is run."""
     settings: tuple[str, ...] = ()
     """Fields of every scenario, such as ``load.rate=50``."""
+    figures: tuple[str, ...] = ()
+    """Metrics in the table beside recovery, losses and response times, such as ``cache.hit_ratio``."""
     seed: Annotated[int, Field(ge=0)] = 1
 
     @model_validator(mode="after")

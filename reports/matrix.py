@@ -4,6 +4,7 @@ Trials are paired: trial k of a repeat has one seed on every variant and pool, s
 Differences are *variant − reference*: the first variant through the same pool, and for the first variant
 itself the first pool. Their test and interval are those of ``analysis/two_samples.paired``. The response time
 is that of the steady states of all repeats together (``analysis/blocks.py``), from six repeats on paired too.
+Further figures that the matrix asks for have one value a run; the median is shown, and runs are paired.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from reports.analysis.two_samples import CONFIDENCE, Difference, paired
 from reports.checks.common import split
 from reports.compare import Run, Word, direction, load, verdict_of
 from reports.compare_text import STYLE
-from reports.findings import Value
+from reports.findings import Finding, Value
 
 PAIRS = 6
 """Repeats from which on response times are paired: fewer cannot show a difference at 5 %."""
@@ -39,6 +40,16 @@ class Against(Value):
     p: float | None = None
     verdict: Word
     method: str
+
+
+class Extra(Value):
+    """A figure that the matrix asks for."""
+
+    metric: str
+    unit: str = ""
+    value: float | None = None
+    """Median of the runs."""
+    against: Against | None = None
 
 
 class Line(Value):
@@ -72,6 +83,7 @@ class Line(Value):
     redis_lost_against: Against | None = None
     p50_against: Against | None = None
     p95_against: Against | None = None
+    extras: tuple[Extra, ...] = ()
     why: str = ""
     """Why there is nothing, or not all."""
 
@@ -142,6 +154,19 @@ class Group:
                 found[(repeat, 0)] = value
         return found
 
+    def findings(self, metric: str) -> dict[int, Finding]:
+        """Repeat → the run's finding, where it can be used."""
+        found = {repeat: run.analysis.finding(metric) for repeat, run in self.runs.items()}
+        return {
+            repeat: one
+            for repeat, one in found.items()
+            if one is not None and one.value is not None and one.status not in ("invalid", "not run")
+        }
+
+    def values(self, metric: str) -> dict[Key, float]:
+        """Of each run."""
+        return {(k, 0): f.value for k, f in self.findings(metric).items() if f.value is not None}
+
 
 def _seconds(outages: dict[Key, Outage]) -> dict[Key, float]:
     return {
@@ -151,8 +176,11 @@ def _seconds(outages: dict[Key, Outage]) -> dict[Key, float]:
     }
 
 
-def lines(entries: Iterable[Entry]) -> list[Line]:
+def lines(entries: Iterable[Entry], figures: Sequence[str] = ()) -> list[Line]:
     """One a scenario, pool and variant, in the order in which they first come; the first variant leads.
+
+    Args:
+        figures: metrics that are shown beside those that every line has.
 
     Raises RecordError where a record is damaged.
     """
@@ -165,12 +193,19 @@ def lines(entries: Iterable[Entry]) -> list[Line]:
         first = next(g for key, g in groups.items() if key[:2] == (scenario, pool))
         if first is group:
             first = next(g for key, g in groups.items() if key[0] == scenario)
-        made.append(_line(scenario, pool, variant, group, None if group is first else first))
+        made.append(_line(scenario, pool, variant, group, None if group is first else first, figures))
     order = {key[:2]: place for place, key in reversed(list(enumerate(groups)))}
     return sorted(made, key=lambda line: order[(line.scenario, line.pool)])
 
 
-def _line(scenario: str, pool: str | None, variant: str, group: Group, first: Group | None) -> Line:
+def _line(
+    scenario: str,
+    pool: str | None,
+    variant: str,
+    group: Group,
+    first: Group | None,
+    figures: Sequence[str],
+) -> Line:
     rto, lost = group.rto(), group.lost()
     redis_rto, redis_lost = group.redis_rto(), group.redis_lost()
     times = list(rto.values())
@@ -203,7 +238,18 @@ def _line(scenario: str, pool: str | None, variant: str, group: Group, first: Gr
         redis_lost_against=_paired("redis.lost_writes", first.redis_lost(), redis_lost) if first else None,
         p50_against=_response(first, group, "p50") if first else None,
         p95_against=_response(first, group, "p95") if first else None,
+        extras=tuple(_extra(metric, group, first) for metric in figures),
         why="; ".join(dict.fromkeys(filter(None, whys))),
+    )
+
+
+def _extra(metric: str, group: Group, first: Group | None) -> Extra:
+    values = group.values(metric)
+    return Extra(
+        metric=metric,
+        unit=next((one.unit for one in group.findings(metric).values()), ""),
+        value=median(list(values.values())),
+        against=_paired(metric, first.values(metric), values) if first else None,
     )
 
 
@@ -272,12 +318,24 @@ HEADS = (
 )
 
 
+def heads(found: Sequence[Line]) -> tuple[str, ...]:
+    """Of every column, whether it holds anything or not."""
+    return (*HEADS, *(view.METRICS.get(one.metric, one.metric) for one in (found[0].extras if found else ())))
+
+
 def shown(found: Sequence[Line]) -> tuple[int, ...]:
-    """Places of the columns that hold anything: without pools and without faults of Redis some do not."""
-    pools = any(line.pool for line in found)
+    """Places of the columns that hold anything: without pools, trials and faults of Redis some do not."""
     redis = any(line.redis_worst is not None or line.redis_lost is not None for line in found)
-    left_out = {"pool": not pools, "Redis RTO worst": not redis, "Redis lost": not redis}
-    return tuple(place for place, head in enumerate(HEADS) if not left_out.get(head))
+    trials = redis or any(line.trials or line.invalid or line.lost is not None for line in found)
+    left_out = {
+        "pool": not any(line.pool for line in found),
+        "n": not trials,
+        "RTO median / worst": not trials,
+        "lost": not trials,
+        "Redis RTO worst": not redis,
+        "Redis lost": not redis,
+    }
+    return tuple(place for place, head in enumerate(heads(found)) if not left_out.get(head))
 
 
 def outage(line: Line) -> str:
@@ -303,7 +361,7 @@ def against(one: Against | None, unit: str) -> str:
 
 
 def row(line: Line) -> tuple[str, ...]:
-    """The line's cells, as ``HEADS`` names them."""
+    """The line's cells, as ``heads`` names them."""
     return (
         line.scenario,
         line.pool or "",
@@ -315,6 +373,10 @@ def row(line: Line) -> tuple[str, ...]:
         "\n".join(filter(None, [view.number(line.redis_lost), against(line.redis_lost_against, "writes")])),
         "\n".join(filter(None, [view.figure(line.p50, "ms"), against(line.p50_against, "ms")])),
         "\n".join(filter(None, [view.figure(line.p95, "ms"), against(line.p95_against, "ms")])),
+        *(
+            "\n".join(filter(None, [view.figure(one.value, one.unit), against(one.against, one.unit)]))
+            for one in line.extras
+        ),
     )
 
 
@@ -329,7 +391,7 @@ def notes(found: Sequence[Line]) -> list[str]:
     every = [
         one for line in found
         for one in (line.rto_against, line.lost_against, line.redis_rto_against, line.redis_lost_against,
-                    line.p50_against, line.p95_against) if one
+                    line.p50_against, line.p95_against, *(extra.against for extra in line.extras)) if one
     ]  # fmt: skip
     said = list(dict.fromkeys(one.method for one in every))
     judged = sum(one.verdict != "too few" for one in every)
@@ -348,10 +410,10 @@ class MatrixTable:
         self.found = found
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        places = shown(self.found)
+        places, names = shown(self.found), heads(self.found)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold dim")
         for place in places:
-            table.add_column(HEADS[place], overflow="fold")
+            table.add_column(names[place], overflow="fold")
         for line in self.found:
             said = row(line)
             cells = [Text(said[place]) for place in places]
@@ -367,8 +429,8 @@ class MatrixTable:
 
 def markdown(title: str, found: Sequence[Line]) -> str:
     """The same for a note."""
-    places = shown(found)
-    lines_ = [f"### {title}", "", f"| {' | '.join(HEADS[p] for p in places)} |", f"|{'---|' * len(places)}"]
+    places, names = shown(found), heads(found)
+    lines_ = [f"### {title}", "", f"| {' | '.join(names[p] for p in places)} |", f"|{'---|' * len(places)}"]
     for line in found:
         said = row(line)
         lines_.append(f"| {' | '.join(said[place].replace(chr(10), '<br>') for place in places)} |")

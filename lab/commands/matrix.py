@@ -45,6 +45,12 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--set", metavar="KEY=VALUE", help="A field of every scenario: load.rate=50."),
         ] = None,
+        figures: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--figure", metavar="METRIC", help="A metric the table shows, in place of the file's."
+            ),
+        ] = None,
         name: Annotated[
             str | None, typer.Option("--name", help="Of the lab; made from the topology by default.")
         ] = None,
@@ -65,7 +71,7 @@ def register(app: typer.Typer) -> None:
 
         asked = _asked(matrix, scenarios, variants, pools, {
             "topology": topology, "trials": trials, "repeats": repeats, "seed": seed,
-        }, settings)  # fmt: skip
+        }, settings, figures)  # fmt: skip
         todo = cells(asked)
         folder = runs / f"matrix-{asked.name}"
         done = finished(folder, todo)
@@ -87,6 +93,7 @@ def _asked(
     pools: Sequence[str] | None,
     fields: dict[str, Any],
     settings: Sequence[str] | None,
+    figures: Sequence[str] | None,
 ) -> Matrix:
     from lab.errors import UsageError
     from lab.matrix import Matrix, load_matrix
@@ -107,9 +114,33 @@ def _asked(
         raise UsageError(
             "no matrix", hint="Name one of scenarios/matrix, or give --scenario and --variant, twice or more."
         )
+    if figures:
+        data["figures"] = list(figures)
     if settings:
         data["settings"] = [*base.get("settings", ()), *settings]
-    return validate(Document({**base, **data}, {(): Mark("matrix")}), Matrix)
+    asked = validate(Document({**base, **data}, {(): Mark("matrix")}), Matrix)
+    _check_figures(asked)
+    return asked
+
+
+def _check_figures(asked: Matrix) -> None:
+    """UsageError where the table is to show a metric that no run yields."""
+    from difflib import get_close_matches
+
+    from lab.errors import UsageError
+
+    if not asked.figures:
+        return
+    from reports.checks import units
+
+    known = units()
+    for metric in asked.figures:
+        if metric not in known:
+            near = get_close_matches(metric, known, 3)
+            raise UsageError(
+                f"matrix {asked.name}: figures: there is no metric {metric!r}",
+                hint=f"Near: {', '.join(near)}." if near else "docs/measurement.md lists them.",
+            )
 
 
 def _variant(text: str) -> dict[str, Any]:
@@ -183,11 +214,14 @@ def _table(asked: Matrix, results: Sequence[Result], folder: Path, as_json: bool
     # The reference leads, whichever variant came first in the first repeat.
     ordered = sorted(results, key=lambda r: (r.cell.variant != first, r.cell.repeat))
     found = lines(
-        Entry(
-            scenario=r.cell.story.name, pool=r.cell.pool, variant=r.cell.variant, repeat=r.cell.repeat,
-            record=r.record, error=r.error,
-        )
-        for r in ordered
+        (
+            Entry(
+                scenario=r.cell.story.name, pool=r.cell.pool, variant=r.cell.variant, repeat=r.cell.repeat,
+                record=r.record, error=r.error,
+            )
+            for r in ordered
+        ),
+        asked.figures,
     )  # fmt: skip
     document = {
         "matrix": asked.model_dump(mode="json"),

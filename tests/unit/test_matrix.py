@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from lab import cli
-from lab.errors import LabError, UsageError
+from lab.errors import Exit, LabError, UsageError
 from lab.matrix import Cell, Matrix, Variant, cells, finished, list_matrices, load_matrix, run_cells, switches
 from lab.record.writer import RecordWriter
 from lab.scenario.progress import Progress
+from reports.checks import units
+from reports.findings import Finding
 from reports.matrix import Entry, lines, markdown, outage
 from tests.synthetic import make_record
 
@@ -285,3 +287,50 @@ def test_what_redis_lost_stands_beside_it_where_a_fault_hit_redis(monkeypatch: p
 
 def test_columns_of_redis_are_left_out_where_nothing_hit_it(entries: list[Entry]) -> None:
     assert "Redis" not in markdown("Demo", lines(entries))
+
+
+def test_figures_that_a_matrix_asks_for_are_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(value: float | None, status: str | None = None) -> Any:
+        found = Finding(metric="cache.hit_ratio", unit="%", value=value, status=status)  # type: ignore[arg-type]
+        analysis = SimpleNamespace(
+            trials=(), run="r", reasons=(), redis=None, load=SimpleNamespace(steady=None),
+            finding={"cache.hit_ratio": found}.get,
+        )  # fmt: skip
+        return SimpleNamespace(analysis=analysis, stretches=[])
+
+    made = {f"one{i}": run(40.0 + i) for i in range(6)} | {f"two{i}": run(70.0 + 2 * i) for i in range(6)}
+    monkeypatch.setattr("reports.matrix.load", lambda path: made[path.name])
+    entries = [
+        Entry(scenario="s", pool=None, variant=name[:3], repeat=int(name[3:]), record=Path(name))
+        for name in made
+    ]
+    one, two = lines(entries, ["cache.hit_ratio", "replicas.lag"])
+    assert [extra.value for extra in one.extras] == [42.5, None]
+    against = two.extras[0].against
+    assert against is not None
+    assert against.difference == pytest.approx(32.5)
+    assert against.p == pytest.approx(2 / 64)  # all six pairs on one side
+    text = markdown("Demo", [one, two])
+    # No trials, so no columns of them.
+    assert (
+        "| scenario | variant | p50 | p95 | look-ups that the cache answered | greatest replay lag |" in text
+    )
+    assert "| 42.5 % |" in text
+
+    made |= {"one0": run(None), "one1": run(3.0, "invalid")}
+    (left,) = lines([entry for entry in entries if entry.variant == "one"], ["cache.hit_ratio"])
+    assert left.extras[0].value == 43.5, "what is invalid does not count"
+
+
+def test_a_matrix_of_an_unknown_figure_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["matrix", "stampede", "--dry-run"]
+    assert cli.run([*words, "--figure", "cache.hit_ratios"]) == Exit.USAGE
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no metric 'cache.hit_ratios'" in said
+    assert "Near: cache.hit_ratio" in said
+
+
+def test_figures_of_every_matrix_are_metrics() -> None:
+    asked = {name: load_matrix(name).figures for name in list_matrices()}
+    assert asked["stampede"]
+    assert {metric for figures in asked.values() for metric in figures} <= units().keys()
