@@ -203,7 +203,7 @@ class _Steps:
             spec = self._spec(cell, rate=rate, users=plan.users, duration_s=length)
             figures, why = self._judged(cell, spec)
             # Beyond capacity it will not become steady: more time is for a step that may keep the objective.
-            if figures is not None and self._undecided(figures, why) and length * 2 <= LONGEST_S:
+            if figures is not None and length * 2 <= self._longest(figures, why):
                 cell.result.pop("load", None)
                 cell.begin = run.now()
                 length *= 2
@@ -252,10 +252,16 @@ class _Steps:
         rows = RecordReader(run.record.path).table("requests", COLUMNS, filters=pc.field("intended") >= begin)
         return measure(rows, spec.duration_s, self.background), result.lag_p99_ms
 
-    def _undecided(self, figures: StepFigures, why: Sequence[str]) -> bool:
+    def _longest(self, figures: StepFigures, why: Sequence[str]) -> float:
+        """How long a step may be that is run once more, seconds; 0: it need not be.
+
+        Where the warm-up left too few requests to tell the percentile, twice the usual: half of a step is cut
+        at most, so that what is left is enough. Untold, it would count as a broken objective.
+        """
         term = self.slo.percentile
-        unknown = term is not None and figures.shares().get(term[0]) is None
-        return unknown or (not figures.steady and not why)
+        if term is not None and figures.shares().get(term[0]) is None:
+            return 2 * LONGEST_S
+        return LONGEST_S if not figures.steady and not why else 0.0
 
 
 def earlier_cells(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.errors import UsageError
-from lab.experiment.capacity import estimate_s, plan_for, samples
+from lab.experiment.capacity import CapacityPlan, _Steps, estimate_s, plan_for, samples
 from lab.experiment.ladder import Ladder, Step
 from lab.experiment.slo import parse_slo
 from lab.experiment.steady import look, mser
@@ -55,6 +59,72 @@ def test_an_objective_names_what_is_broken() -> None:
 def test_what_is_no_objective_is_refused(text: str, what: str) -> None:
     with pytest.raises(UsageError, match=what):
         parse_slo(text)
+
+
+# --- a step
+
+
+class Bench:
+    """Cells without a lab."""
+
+    def __init__(self) -> None:
+        self.seed = 1
+        self.cells: list[SimpleNamespace] = []
+        self.progress = SimpleNamespace(say=lambda *_: None)
+
+    @contextlib.contextmanager
+    def cell(self, name: str, *, repeat: int, **parameters: Any) -> Iterator[SimpleNamespace]:
+        cell = SimpleNamespace(
+            number=len(self.cells) + 1, name=name, repeat=repeat, parameters=parameters, result={}, begin=0
+        )
+        self.cells.append(cell)
+        yield cell
+
+    def now(self) -> int:
+        return 0
+
+
+def answered(rate: float, seconds: float, slow: float) -> pa.Table:
+    """Requests of a constant rate; the first share of them is ten times as slow as the rest."""
+    count = round(rate * seconds)
+    intended = (np.arange(count) / rate * NS).astype(np.int64)
+    response = np.where(np.arange(count) < slow * count, 0.05, 0.005) * NS
+    columns = {"intended": intended, "started": intended, "done": (intended + response).astype(np.int64),
+               "name": ["x"] * count, "endpoint": ["w"] * count, "outcome": ["ok"] * count}  # fmt: skip
+    return pa.table(columns)
+
+
+@pytest.mark.parametrize(
+    ("rate", "slow", "lengths", "good"),
+    [
+        (
+            34,
+            [0.4, 0.0],
+            [44, 88],
+            True,
+        ),  # its warm-up leaves too few for a p99: once more, for twice as long
+        (34, [0.0], [44], True),
+        (34, [0.4, 0.45], [44, 88], True),  # and half of that is enough
+        (20, [0.45, 0.45], [60, 120], True),
+        (200, [0.4], [12], True),
+    ],
+)
+def test_a_step_whose_percentile_is_not_known_is_not_bad_but_run_for_longer(
+    rate: float, slow: list[float], lengths: list[float], good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[float] = []
+
+    def measured(_self: _Steps, _cell: Any, spec: Any) -> tuple[Any, float]:
+        ran.append(spec.duration_s)
+        return measure(answered(rate, spec.duration_s, slow[len(ran) - 1]), spec.duration_s), 1.0
+
+    monkeypatch.setattr(_Steps, "_measured", measured)
+    bench: Any = Bench()
+    slo = parse_slo("p99<100ms, errors<0.1%")
+    steps = _Steps(bench, CapacityPlan("tpcb", slo.text, rate), slo, ())
+    assert steps._open(rate, 1) is good
+    assert ran == pytest.approx(lengths, rel=0.01)
+    assert bench.cells[0].parameters["seconds"] == ran[-1]
 
 
 # --- steadiness
