@@ -42,6 +42,8 @@ QUIET = Probes(
     reader_interval_s=0,
     fresh_reader_interval_s=0,
     node_interval_s=0,
+    redis_writer_interval_s=0,
+    fresh_redis_writer_interval_s=0,
     router_interval_s=0,
 )
 """Collectors and the watch on the leader only: a probe's writes would be part of what is measured."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from lab.experiment.core import QUIET
 from lab.record.reader import RecordReader
 from lab.record.schema import NS
 from lab.record.writer import RecordWriter
@@ -86,3 +87,10 @@ def test_a_report_shows_what_the_experiment_found(
 
 def test_every_experiment_is_found_by_its_name() -> None:
     assert all(name == one.name for name, one in experiments().items())
+
+
+def test_no_probe_writes_or_reads_beside_an_experiment() -> None:
+    intervals = {name: value for name, value in vars(QUIET).items() if name.endswith("_interval_s")}
+    assert intervals.pop("collector_interval_s") > 0
+    assert intervals
+    assert not any(intervals.values()), intervals
