@@ -67,10 +67,15 @@ def cores_for(topology: Topology, cores: float) -> dict[str, str]:
     whole = int(cores)
     if whole < 2:
         raise UsageError("pinned takes two cores, the engine's host has one", hint="--set pinned=false")
-    first = whole - max(1, whole // 4)
+    first = whole - outside_cores(whole)
     outside = {member.name for member in (*topology.clients, topology.observer)}
     ours, theirs = _span(first, whole - 1), _span(0, first - 1)
     return {member.name: ours if member.name in outside else theirs for member in topology.members()}
+
+
+def outside_cores(whole: int) -> int:
+    """Of so many cores, those of clients and observer on a pinned lab."""
+    return max(1, whole // 4)
 
 
 def _span(first: int, last: int) -> str:

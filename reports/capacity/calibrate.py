@@ -40,6 +40,7 @@ from loadtests.format import whole
 from reports.analysis.columns import integers, text
 from reports.analysis.metrics import Metrics
 from reports.analysis.source import Source
+from reports.capacity.machine import shared_cores, sharing
 from reports.capacity.nodes import database_nodes, primary_of, readers_of
 from reports.capacity.pools import Database, all_databases, databases, endpoints_of
 from reports.capacity.steps import Step, background_of, between, read_run
@@ -92,7 +93,8 @@ def calibrate(record: RecordReader) -> Calibration:
     cpu_read, _ = _slope(reader_x, _cores(steps, readers)) if readers else (cpu_write, 0.0)
     own = dict.fromkeys((*primary, *readers))
     everything = steps[0].metrics.nodes("cpu_seconds")
-    rest = [node for node in everything if node not in own]
+    together = sharing(topology, everything)
+    rest = [node for node in together if node not in own]
     machine_cpu, _ = _slope(writer_x + reader_x, _cores(steps, rest))
     limit = record.manifest.resources
     names = list(dict.fromkeys(one.node for one in used))
@@ -107,7 +109,7 @@ def calibrate(record: RecordReader) -> Calibration:
         more=tuple(pools[1:]),
         primary=_limit(limit, primary, record),
         replicas=tuple(_limit(limit, [node], record) for node in readers),
-        machine=_machine(steps, measured, everything),
+        machine=_machine(topology, steps, measured, together),
         machine_cpu=machine_cpu,
     )
     asked = (record.manifest.load or {}).get("users")
@@ -252,11 +254,15 @@ def _limit(resources: dict[str, Any], nodes: Sequence[str], record: RecordReader
     return found[0] if found else float(record.manifest.machine.get("cores") or 1)
 
 
-def _machine(steps: Sequence[Step], measured: Sequence[Step], nodes: Sequence[str]) -> float:
+def _machine(
+    topology: dict[str, Any], steps: Sequence[Step], measured: Sequence[Step], nodes: Sequence[str]
+) -> float:
+    """Cores that these nodes share."""
     cores = steps[0].most("machine_cores") or float(steps[0].record.manifest.machine.get("cores") or 0)
     if not cores:
         return FOREVER
-    left = cores - beside(steps, nodes)
+    cores = shared_cores(topology, cores)
+    left = cores - beside(steps, steps[0].metrics.nodes("cpu_seconds"))
     return float(min(cores, max(left, float(_cores(measured, nodes).max()))))
 
 

@@ -17,8 +17,8 @@ bad one (where all were good, the greatest). Cause before effect: the first of t
 - *WAL*: as many wait for WAL to be written, flushed or confirmed.
 - *replica*: replay more than 5 s behind.
 - *cache*: fewer hits than half of those of the first step.
-- *machine*: the cores that all nodes share used to 95 %: a lower bound too, since nodes of one machine hold
-  each other up.
+- *machine*: the cores that the nodes share used to 95 % (on a pinned lab those that are not the clients'): a
+  lower bound too, since nodes of one machine hold each other up.
 - *clients*: all users busy: the offered concurrency ended first, so a lower bound.
 
 Where nothing is under pressure the answer is *unknown*, with the nearest named.
@@ -80,7 +80,7 @@ class Load:
     generator_throttled: float | None = None
     """Share of the time in which a quota held it back."""
     machine: float | None = None
-    """Cores used, of the machine's."""
+    """Cores used, of those that the nodes share."""
     beside: float = 0.0
     """Cores that something outside of the lab used."""
     wal_bytes: float | None = None
@@ -152,7 +152,7 @@ def _machine(step: Load, _: Load) -> str:
     late = step.generator_lag or 0.0
     slow = f", so that the generator too was late by {late:.0f} ms (p99)" if late > GENERATOR_LAG_MS else ""
     more = f", {step.beside:.1f} cores of it by something outside of the lab" if step.beside > 0.1 else ""
-    return f"the machine that all nodes share was used to {step.machine:.0%}{more}{slow}"
+    return f"the cores that the nodes share were used to {step.machine:.0%}{more}{slow}"
 
 
 def _lock(step: Load, _: Load) -> str:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from reports.analysis.resources import limit_of
 from reports.capacity.calibrate import beside
 from reports.capacity.constraint import Load
+from reports.capacity.machine import apart, shared_cores
 from reports.capacity.nodes import database_nodes, primary_of, readers_of
 from reports.capacity.pools import databases, endpoints_of
 from reports.capacity.steps import Run, Step
@@ -35,8 +36,6 @@ def load(run: Run, step: Step) -> Load:
     workers = int((head.load or {}).get("workers") or 1)
     users = (head.load or {}).get("users") or run.topology.get("instances")
     everything = step.metrics.nodes("cpu_seconds")
-    cores = step.most("machine_cores")
-    busy = step.per_second("machine_cpu_seconds")
     used = databases(run.topology, endpoints_of(step.requests))
     generator = step.per_second("cpu_seconds", client)
     under_way = step.figures.concurrency
@@ -61,13 +60,23 @@ def load(run: Run, step: Step) -> Load:
         generator_lag=step.lag_p99_ms,
         generator_cpu=generator / workers if generator is not None else None,
         generator_throttled=step.per_second("cpu_throttled_seconds", client),
-        machine=busy / cores if busy is not None and cores else None,
+        machine=_machine(run, step, everything),
         beside=beside([step], everything),
         wal_bytes=step.per_second("pg_wal_bytes", primary),
         io_read=step.per_second("pg_read_bytes", primary),
         io_write=step.per_second("io_write_bytes", primary),
         clients=under_way / float(users) if under_way is not None and users else None,
     )
+
+
+def _machine(run: Run, step: Step, nodes: Sequence[str]) -> float | None:
+    """Use of the cores that the databases share. What no node accounts for (the kernel's own) is theirs."""
+    cores, busy = step.most("machine_cores"), step.per_second("machine_cpu_seconds")
+    if busy is None or not cores:
+        return None
+    alone = apart(run.topology)
+    elsewhere = sum(step.per_second("cpu_seconds", node) or 0.0 for node in nodes if node in alone)
+    return min(1.0, (busy - elsewhere) / shared_cores(run.topology, cores))
 
 
 def _greatest(values: Any) -> float | None:

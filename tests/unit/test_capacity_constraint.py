@@ -41,7 +41,7 @@ FULL: dict[str, dict[str, float]] = {
         ("generator", {"generator_cpu": 0.98}, "98% of its cores"),
         ("generator", {"generator_throttled": 0.4}, "held the generator back for 40%"),
         ("machine", {"machine": 0.99, "generator_lag": 80.0}, "the generator too was late by 80 ms"),
-        ("machine", {"machine": 0.99}, "the machine that all nodes share"),
+        ("machine", {"machine": 0.99}, "the cores that the nodes share"),
         ("clients", {"clients": 1.0}, "100% of the users"),
     ],
 )  # fmt: skip

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +22,9 @@ from reports.capacity.calibrate import Calibration, calibrate
 from reports.capacity.constraint import binding
 from reports.capacity.cost import cheapest, configurations, monthly
 from reports.capacity.growth import stated
+from reports.capacity.loads import _machine as cores_used
 from reports.capacity.loads import loads
+from reports.capacity.machine import sharing
 from reports.capacity.options import acu, units
 from reports.capacity.sections import capacity_units, scale
 from reports.capacity.steps import Run, read_run
@@ -47,6 +52,33 @@ def calibration(path: Path) -> Calibration:
 def demand(cpu: float = 0.5, service: float = 0.01) -> tuple[Demand, ...]:
     rng = np.random.default_rng(1)
     return (Demand("x", 1.0, True, rng.exponential(service, 5000), held=1.0, cpu=cpu),)
+
+
+# --- the cores that the nodes share
+
+
+def test_a_pinned_lab_has_fewer_cores_for_its_databases() -> None:
+    used = {"client": 0.9, "observer": 0.1, "pg1": 1.6}
+
+    def per_second(metric: str, node: str | None = None) -> float | None:
+        return 3.0 if metric == "machine_cpu_seconds" else used[str(node)]
+
+    step: Any = SimpleNamespace(most=lambda _: 4.0, per_second=per_second)
+    paper = {"clients": [{"name": "client"}], "observer": {"name": "observer"}}
+    together: Any = SimpleNamespace(topology=paper)
+    apart: Any = SimpleNamespace(topology={**paper, "pinned": True})
+    assert cores_used(together, step, list(used)) == pytest.approx(3.0 / 4)
+    # Three cores for what is neither client nor observer; the kernel's own 0.4 counts with it.
+    assert cores_used(apart, step, list(used)) == pytest.approx((3.0 - 1.0) / 3)
+    assert sharing(together.topology, used) == list(used)
+    assert sharing(apart.topology, used) == ["pg1"]
+
+
+def test_the_model_of_a_pinned_lab_has_its_cores(path: Path, tmp_path: Path) -> None:
+    pinned = tmp_path / "pinned"
+    shutil.copytree(path, pinned)
+    (pinned / "topology.yaml").write_text(yaml.safe_dump({**TOPOLOGY, "pinned": True}))
+    assert calibrate(RecordReader(pinned)).system.machine == calibrate(RecordReader(path)).system.machine - 2
 
 
 # --- calibration
