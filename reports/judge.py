@@ -6,6 +6,9 @@
   outage that did not end within a time that is already beyond the limit.
 - *met* needs the worst trial within the limit and at least 3 trials (or as many as the target asks for, if
   more) where trials make the figure; with fewer it is *inconclusive*.
+- A median over repeats is judged with its spread (the interval, or all values where there are too few for
+  one): where that lies on both sides of the limit, the figure is *inconclusive*, whichever side the median is
+  on.
 - A run whose scenario can only refute a target never shows that it is met.
 - *no outage* meets an RTO: trials count only where the fault was verified to be in effect.
 """
@@ -85,6 +88,8 @@ def _decide(target: Target, finding: Finding | None) -> tuple[Status, str]:
         return "inconclusive", "the figure is not a number"
     worst = f" in the worst of {trials} trial{'s' if trials != 1 else ''}" if isinstance(trials, int) else ""
     figure = f"{_show(finding.value, target)}{worst}, promised {_limit(target)}"
+    if (spread := _straddles(finding, target)) is not None:
+        return "inconclusive", "; ".join(filter(None, [f"{figure}, but {spread}", finding.why]))
     if not HOLDS[target.comparison](finding.value, target.limit):
         return "not met", "; ".join(filter(None, [figure, finding.why]))
     if not enough:
@@ -101,6 +106,21 @@ def _without_value(target: Target, finding: Finding, trials: Any, needed: int) -
     if trials < needed:
         return "inconclusive", f"{said}, but it takes {needed} trials to say that it is met"
     return "met", f"{said}; {_strength(trials)}"
+
+
+def _straddles(finding: Finding, target: Target) -> str | None:
+    """How far a median over repeats is uncertain, where that leaves the verdict open; None: it does not."""
+    repeats = finding.detail.get("repeats")
+    if not isinstance(repeats, int) or not (finding.interval or finding.samples):
+        return None
+    low, high = finding.interval or (min(finding.samples), max(finding.samples))
+    holds = HOLDS[target.comparison]
+    if holds(low, target.limit) == holds(high, target.limit):
+        return None
+    share = (
+        f"the {finding.confidence:.0%} interval" if finding.interval and finding.confidence else "the range"
+    )
+    return f"{share} of {repeats} repeats is {_show(low, target)} to {_show(high, target)}"
 
 
 def _strength(trials: int) -> str:

@@ -136,3 +136,34 @@ def test_a_run_that_can_only_refute_never_proves() -> None:
     assert said("kill-postmaster", 20) == "inconclusive"
     assert said("kill-postmaster", 301) == "not met"
     assert said("steady", 20) == "not run"
+
+
+@pytest.mark.parametrize(
+    ("comparison", "samples", "interval", "status"),
+    [
+        # A median on one side of the limit says little where its interval reaches to the other.
+        (">", (6.0,), (-23.0, 25.0), "inconclusive"),
+        (">", (-6.0,), (-23.0, 25.0), "inconclusive"),
+        (">", (6.0,), (2.0, 25.0), "met"),
+        (">", (-6.0,), (-25.0, -2.0), "not met"),
+        # Too few for an interval: all of them have to agree.
+        (">", (6.0, -1.0, 7.0), None, "inconclusive"),
+        (">", (6.0, 1.0, 7.0), None, "met"),
+        (">", (-6.0, -1.0, -7.0), None, "not met"),
+        (">=", (6.0, 0.0, 7.0), None, "met"),
+    ],
+)
+def test_a_median_over_repeats_is_judged_with_its_spread(
+    comparison: Any, samples: tuple[float, ...], interval: tuple[float, float] | None, status: str
+) -> None:
+    asked = TARGET.model_copy(update={"comparison": comparison, "limit": 0.0, "unit": "%"})
+    found = finding(
+        sorted(samples)[len(samples) // 2], unit="%", samples=samples, interval=interval,
+        confidence=0.96875 if interval else None, detail={"repeats": 6 if interval else len(samples)},
+    )  # fmt: skip
+    told = judge_finding(asked, found)
+    assert told.status == status
+    assert ("of 6 repeats is -23 % to 25 %" in told.why) == (interval == (-23.0, 25.0))
+    # The same spread of trials is none of a median: there the worst decides.
+    trials = found.model_copy(update={"detail": {"trials": 6}})
+    assert judge_finding(asked, trials).status in ("met", "not met")
