@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
@@ -56,6 +56,10 @@ def _bars(
     axis.grid(visible=False, axis="y")
 
 
+def _clients(count: int) -> str:
+    return f"{count} client{'s' if count != 1 else ''}"
+
+
 def overhead_chart(over: Sequence[Overhead]) -> tuple[Drawing, ...]:
     """Connection overhead by path, a panel a number of clients."""
     counts = sorted({one.clients for one in over})
@@ -68,9 +72,15 @@ def overhead_chart(over: Sequence[Overhead]) -> tuple[Drawing, ...]:
         _bars(
             axis, [o.label for o in mine], [list(o.ms.values()) for o in mine], [PATHS[o.path] for o in mine]
         )
-        axis.set_title(f"{count} clients")
-        axis.set_xlabel("connection overhead, ms a transaction")
-    return (Drawing("pooling-overhead", "Bars: median of the repeats; marks: each of them.", figure),)
+        axis.set_title(_clients(count))
+        axis.set_xlabel("ms a transaction")
+    return (
+        Drawing(
+            "pooling-overhead",
+            "Connection overhead. Bars: median of the repeats; marks: each of them.",
+            figure,
+        ),
+    )
 
 
 def rate_chart(groups: Sequence[Group]) -> tuple[Drawing, ...]:
@@ -94,7 +104,7 @@ def rate_chart(groups: Sequence[Group]) -> tuple[Drawing, ...]:
             sides = [[cell.per_s for cell in g.valid.values()] for g in mine]
             _bars(axis, [g.path for g in mine], sides, [PATHS[g.path] for g in mine])
             how = "a connection for each" if connections == "per-request" else "lasting connections"
-            axis.set_title(f"{workload}, {clients} clients, {how}")
+            axis.set_title(f"{workload}, {_clients(clients)}, {how}")
             axis.set_xlabel("transactions per second")
     return (
         Drawing("pooling-rates", "Closed loop. Bars: median of the repeats; marks: each of them.", figure),
@@ -118,8 +128,8 @@ def cpu_chart(groups: Sequence[Group]) -> tuple[Drawing, ...]:
             f"{whole:.3g}", (whole, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5
         )
     labels = [
-        f"{g.path}{'' if g.authentication == 'stored secrets' else ', ' + g.authentication}, {g.clients} "
-        "clients"
+        f"{g.path}{'' if g.authentication == 'stored secrets' else ', ' + g.authentication}, "
+        f"{_clients(g.clients)}"
         for g in chosen
     ]
     axis.set_yticks(at, labels)
@@ -159,3 +169,20 @@ def mode_chart(groups: Sequence[Group]) -> tuple[Drawing, ...]:
     return (
         Drawing("pooling-modes", "limit-check. Bars: median of the repeats; marks: each of them.", figure),
     )
+
+
+def memory_chart(kib: Mapping[str, Sequence[float]]) -> tuple[Drawing, ...]:
+    """What an idle client costs by path, KiB."""
+    figure, (axis,) = panels_beside(1, 0.42 * len(kib) + 0.9)
+    colours = [PATHS["direct" if path == "direct" else "transaction"] for path in kib]
+    _bars(axis, list(kib), list(kib.values()), colours)
+    axis.set_xlabel("KiB an idle client")
+    return (Drawing("pooling-memory", "Of backends and pooler together.", figure),)
+
+
+def prepared_chart(saved: Mapping[str, Sequence[float]]) -> tuple[Drawing, ...]:
+    """What preparing a statement saves of its time, by path, percent."""
+    figure, (axis,) = panels_beside(1, 0.42 * len(saved) + 0.9)
+    _bars(axis, list(saved), list(saved.values()), [PATHS[path] for path in saved])
+    axis.set_xlabel("time saved by preparing, %")
+    return (Drawing("pooling-prepared", "Bars: median of the repeats; marks: each of them.", figure),)

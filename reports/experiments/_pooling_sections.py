@@ -9,7 +9,14 @@ from lab.record.reader import RecordReader
 from reports.analysis.pool_cells import Figures
 from reports.analysis.trials import median_interval
 from reports.experiments import Section, Table
-from reports.experiments._pooling_charts import cpu_chart, mode_chart, overhead_chart, rate_chart
+from reports.experiments._pooling_charts import (
+    cpu_chart,
+    memory_chart,
+    mode_chart,
+    overhead_chart,
+    prepared_chart,
+    rate_chart,
+)
 from reports.experiments._pooling_groups import DIRECT, MODES, STORED, Group, Overhead, prepared_gain
 from reports.findings import Finding
 from reports.view import figure, number
@@ -151,26 +158,29 @@ def modes(groups: Sequence[Group]) -> Section:
         "that come "
         "and go.",
     )
-    gains = {path: prepared_gain(groups, path) for path in (DIRECT, *MODES)}
-    prepared = tuple(
-        (path, figure(median(values), "%"), span(values), str(len(values)))
-        for path, values in gains.items()
-        if values
-    )
-    tables = [Table(head, tuple(rows), frozenset({1, 4, 5, 6, 7}))]
-    if prepared:
-        note = "Mean time of one statement, prepared against not, on lasting connections, paired by repeat."
-        tables.append(
-            Table(
-                ("path", "time saved by preparing", INTERVAL, "repeats"), prepared, frozenset({1, 2, 3}), note
-            )
-        )
+    table = Table(head, tuple(rows), frozenset({1, 4, 5, 6, 7}))
     evidence = ("cells.parquet", "metrics.parquet", "logs")
-    return Section("modes", "How the pools were used", text, mode_chart(groups), tuple(tables), evidence)
+    return Section("modes", "How the pools were used", text, mode_chart(groups), (table,), evidence)
+
+
+def prepared(groups: Sequence[Group]) -> Section:
+    gains = {path: prepared_gain(groups, path) for path in (DIRECT, *MODES)}
+    gains = {path: values for path, values in gains.items() if values}
+    title = "What preparing a statement saves"
+    if not gains:
+        return Section("prepared", title, ("It was not measured.",))
+    rows = tuple(
+        (path, figure(median(values), "%"), span(values), str(len(values))) for path, values in gains.items()
+    )
+    head = ("path", "time saved by preparing", INTERVAL, "repeats")
+    text = "Mean time of one statement, prepared against not, on lasting connections, paired by repeat."
+    table = Table(head, rows, frozenset({1, 2, 3}))
+    return Section("prepared", title, (text,), prepared_chart(gains), (table,), EVIDENCE)
 
 
 def memory(record: RecordReader) -> Section:
     rows = []
+    each: dict[str, list[float]] = {}
     for cell in record.cells():
         if not cell["name"].startswith("idle-memory/"):
             continue
@@ -185,8 +195,9 @@ def memory(record: RecordReader) -> Section:
             return Section(
                 "memory", "What idle connections cost", ("The memory of the backends could not be read.",)
             )
-        each = sum(after[k]["pss_bytes"] - before[k]["pss_bytes"] for k in ("backends", "pooler")) / count
-        rows.append((*row[:4], row[5], figure(each / 2**10, "KiB")))
+        grown = sum(after[k]["pss_bytes"] - before[k]["pss_bytes"] for k in ("backends", "pooler"))
+        each.setdefault(row[0], []).append(grown / count / 2**10)
+        rows.append((*row[:4], row[5], figure(each[row[0]][-1], "KiB")))
     head = ("path", "idle clients", "more backends", "their memory", "pooler's memory", "a client")
     text = (
         "Clients that have run one statement and then idle. PSS: each process's own memory and its part "
@@ -194,8 +205,10 @@ def memory(record: RecordReader) -> Section:
         "shares, so shared buffers do not count once a backend.",
     )
     table = Table(head, tuple(rows), frozenset({1, 2, 3, 4, 5}))
-    return Section("memory", "What idle connections cost", text if rows else ("It was not measured.",), (),
-                   (table,) if rows else (), ("cells.parquet",) if rows else ())  # fmt: skip
+    title = "What idle connections cost"
+    if not rows:
+        return Section("memory", title, ("It was not measured.",))
+    return Section("memory", title, text, memory_chart(each), (table,), ("cells.parquet",))
 
 
 def gates(found: Sequence[Figures], counts: Finding) -> Section:

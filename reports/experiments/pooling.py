@@ -58,6 +58,7 @@ def analyse(record: RecordReader) -> Outcome:
             sections.cpu_section(groups),
             sections.rates(groups),
             sections.modes(groups),
+            sections.prepared(groups),
             sections.memory(record),
             sections.gates(found, findings[-1]),
         ),

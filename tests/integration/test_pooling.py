@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.deploy.docker_driver import DockerLab
-from lab.experiment.pooling import run_pooling
+from lab.experiment.pooling import IDLE_CLIENTS, run_pooling
 from lab.load import LoadSpec, start_load
 from lab.record.reader import RecordReader
 from lab.scenario.journal import Journal
@@ -94,6 +94,31 @@ def test_more_clients_than_a_session_pool_has_room_for(lab_risk_prod: DockerLab)
         handle.stop()
     assert result.detail["served"] > 50, result.detail
     assert result.detail["proof"][0]["sessions"] == 30
+
+
+def test_idle_clients_cost_less_memory_through_a_pool(lab_risk_prod: DockerLab, tmp_path: Path) -> None:
+    # The pooler has had clients before: what it keeps for them must not hide what new ones cost.
+    path = run_pooling(
+        lab_risk_prod, repeats=1, seconds=1, groups=("memory",), seed=4, runs_dir=tmp_path / "runs"
+    )
+    record = RecordReader(path)
+    grown: dict[str, dict[str, tuple[int, int]]] = {}
+    for cell in record.cells():
+        if cell["name"].startswith("idle-memory/"):
+            before, after = cell["result"]["before"], cell["result"]["after"]
+            grown[cell["name"].partition("/")[2]] = {
+                kind: tuple(after[kind][what] - before[kind][what] for what in ("count", "pss_bytes"))  # type: ignore[misc]
+                for kind in ("backends", "pooler")
+            }
+    direct, pooled = grown["direct"], grown["pooled"]
+    assert direct["backends"][0] == IDLE_CLIENTS
+    assert direct["pooler"] == (0, pytest.approx(0, abs=200_000))
+    assert pooled["backends"][0] < IDLE_CLIENTS / 2
+    assert pooled["pooler"][0] == 0
+    assert pooled["pooler"][1] > 100_000, "fifty clients with TLS are not free"
+    assert sum(size for _, size in pooled.values()) < sum(size for _, size in direct.values()) / 3
+    page = analyse_and_report(path, quiet=True).paths["html"].read_text(encoding="utf-8")
+    assert "KiB an idle client" in page
 
 
 @pytest.mark.slow
