@@ -52,6 +52,7 @@ METRICS = {
     "pool.compat.leaks.statement": "session features that leak in statement pooling",
     "prepared.saved": "time that preparing a statement saves",
     "query.mean": "mean response time",
+    "requests.failed": "requests that failed or were dropped",
     "db.cpu": "CPU of the busiest database",
     "tls.poolers": "client connections with TLS",
     "rpo.wal_bytes": "WAL that only the old primary had",

@@ -130,6 +130,21 @@ def test_response_times(found: Analysis, record: Path) -> None:
     assert again(found, record, "query.mean", load=failing).status == "invalid"
 
 
+def test_requests_that_failed(found: Analysis, record: Path) -> None:
+    metric = "requests.failed"
+    assert again(found, record, metric, load=load(found)).value == 0
+    assert again(found, record, metric, load=load(found)).status is None
+    assert again(found, record, metric, load=load(found, errors=2, dropped=3, ok=995)).value == 5
+    few = load(found, count=99, ok=99)
+    assert again(found, record, metric, load=few).status == "inconclusive"
+    # One that failed is enough, however few there were.
+    one = again(found, record, metric, load=load(found, count=99, ok=98, errors=1))
+    assert (one.value, one.status) == (1, None)
+    assert "of 99" in one.why
+    nothing = found.load.model_copy(update={"steady": None})
+    assert again(found, record, metric, load=nothing).status == "not run"
+
+
 def test_cpu_of_the_busiest_database(found: Analysis, record: Path) -> None:
     def usage(share: float | None) -> tuple[Usage, ...]:
         return (
