@@ -178,14 +178,18 @@ def _config_name(file: File) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Long texts as literal blocks, so that people can read them; no anchors."""
+    """Long texts as literal blocks, so that people can read them; no anchors.
+
+    What begins like a number is quoted: Compose's parser takes more for numbers than PyYAML does. A random
+    ``12345e12`` would come out as the label ``1.2345e+16``.
+    """
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in value else None
+    style = "|" if "\n" in value else '"' if re.match(r"[-+.\d]", value) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

@@ -52,6 +52,16 @@ def test_compose_holds_the_files_that_people_read() -> None:
             assert text in texts, key
 
 
+@pytest.mark.parametrize("instance", ["12345e12", "1e234567", "12345678", "00012345", "0e000000"])
+def test_a_random_id_that_looks_like_a_number_stays_a_text(instance: str) -> None:
+    # Compose's parser reads 12345e12 as 1.2345e+16, and the lab would not find its own nodes.
+    allocation = allocate(load_topology("risk-prod")).model_copy(update={"instance_id": instance})
+    text = render(load_topology("risk-prod"), allocation)["compose.yaml"]
+    told = re.findall(r"pglab\.instance: (.*)", text)
+    assert len(told) > 10
+    assert set(told) == {f'"{instance}"'}
+
+
 def test_no_dollar_is_left_for_compose_but_references_to_secrets() -> None:
     for name, item in project(rendered())["configs"].items():
         for match in re.finditer(r"\$+(\{[^}]*\}?)?", item["content"]):
