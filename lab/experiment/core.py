@@ -24,13 +24,13 @@ from typing import Any
 
 from lab.driver import Lab
 from lab.errors import LabError, UsageError
-from lab.load import LoadHandle, LoadResult, LoadSpec, start_load
+from lab.load import LoadHandle, LoadResult, LoadSpec, first_that_fits, start_load
 from lab.observe.config import Probes
 from lab.record.schema import ClockOffset
 from lab.scenario import facts
 from lab.scenario.journal import Journal, heal_all, hold
 from lab.scenario.models import Load, Scenario
-from lab.scenario.plan import make_plan
+from lab.scenario.plan import Plan, make_plan
 from lab.scenario.progress import Progress
 from lab.scenario.remote import Program, fetch_rest
 from lab.scenario.runner import abort, describe, note_changes, open_record, shielded, sigterm_interrupts
@@ -217,9 +217,7 @@ def experiment(
         KeyboardInterrupt: Ctrl-C or SIGTERM, after everything was stopped and closed.
     """
     progress = progress or Progress()
-    scenario = Scenario(name=name, title=title, claim=claim, load=Load(pool=pool), settle=0)
-    plan = make_plan(scenario, lab.topology, lab.allocation, seed)
-    plan = replace(plan, deadline_s=deadline_s, probes=probes)
+    plan = replace(plan_on(lab, name, title, claim, pool, seed), deadline_s=deadline_s, probes=probes)
     with hold(lab) as journal, sigterm_interrupts():
         for told in heal_all(lab, journal):
             progress.say(f"left behind by a killed run, now undone: {told}", "yellow")
@@ -236,6 +234,17 @@ def experiment(
         journal.done(entry)
         journal.clear()
         progress.close()
+
+
+def plan_on(lab: Lab, name: str, title: str, claim: str, pool: str | None, seed: int) -> Plan:
+    """An experiment as the run of a scenario without a fault. UsageError where the lab lacks the pool.
+
+    Cells name their own loads; the scenario's has to fit the topology's schema all the same.
+    """
+    workload = first_that_fits(lab.topology, "risk-api", "tpcb")
+    load = Load(workload=workload, pool=pool)
+    scenario = Scenario(name=name, title=title, claim=claim, load=load, settle=0)
+    return make_plan(scenario, lab.topology, lab.allocation, seed)
 
 
 def _begin(session: Session, progress: Progress) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 
-from lab.experiment.core import QUIET
+from lab.deploy.allocate import sample_allocation
+from lab.experiment.core import QUIET, plan_on
 from lab.record.reader import RecordReader
 from lab.record.schema import NS
 from lab.record.writer import RecordWriter
+from lab.topology.loader import list_topologies, load_topology
 from reports import pipeline
 from reports.charts.scene import Drawing
 from reports.experiments import Experiment, Outcome, Section, Table, experiments
@@ -87,6 +91,15 @@ def test_a_report_shows_what_the_experiment_found(
 
 def test_every_experiment_is_found_by_its_name() -> None:
     assert all(name == one.name for name, one in experiments().items())
+
+
+@pytest.mark.parametrize("name", list_topologies())
+def test_an_experiment_can_be_planned_on_every_topology(name: str) -> None:
+    topology = load_topology(name)
+    lab: Any = SimpleNamespace(topology=topology, allocation=sample_allocation("x", topology))
+    plan = plan_on(lab, "capacity", "Capacity", "How much?", None, 1)
+    assert not plan.not_run
+    assert not plan.scenario.faults
 
 
 def test_no_probe_writes_or_reads_beside_an_experiment() -> None:
