@@ -49,6 +49,8 @@ ANALYSIS_S = 10.0
 """About what analysing a run and drawing its report takes."""
 ANYWHERE = "tpcb"
 """Workload for topologies that lack the schema of a scenario's own: it works on any."""
+ANYWHERE_BROKEN = "bank"
+"""The same where something is broken: it too works on any, and its totals tell whether they survive that."""
 
 
 class Need(Model):
@@ -194,8 +196,9 @@ def _settings(scenario: str, topology: Topology, asked: Sequence[str]) -> tuple[
     """Fields of a scenario on a topology: what was asked for, and a workload that its schema allows."""
     from lab.load import first_that_fits
 
-    own = load_scenario(scenario, asked).load.workload
-    chosen = first_that_fits(topology, own, ANYWHERE)
+    story = load_scenario(scenario, asked)
+    own = story.load.workload
+    chosen = first_that_fits(topology, own, ANYWHERE_BROKEN if story.faults else ANYWHERE)
     return tuple(asked) if chosen == own else (*asked, f"load.workload={chosen}")
 
 

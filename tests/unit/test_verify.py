@@ -192,11 +192,13 @@ def test_settings_reach_topology_and_scenario() -> None:
         assert isinstance(cell.story, Job) or cell.story.load.rate == 30
 
 
-def test_a_topology_with_another_schema_gets_a_load_that_runs_there() -> None:
-    need = [Need(topology="innovate-prod", target="A", scenarios=("kill-primary",))]
+@pytest.mark.parametrize(("scenario", "workload"), [("kill-primary", "bank"), ("latency", "tpcb")])
+def test_a_topology_with_another_schema_gets_a_load_that_runs_there(scenario: str, workload: str) -> None:
+    """And where something is broken one whose totals have to survive that: a promise asks for it."""
+    need = [Need(topology="innovate-prod", target="A", scenarios=(scenario,))]
     cell = choose(need, Asked(name="x", topologies=("innovate-prod",), quick=True)).cells[0]
     assert isinstance(cell.story, Scenario)
-    assert cell.story.load.workload == "tpcb"
+    assert cell.story.load.workload == workload
     mine = choose(NEEDS, ASKED).cells[0]
     assert isinstance(mine.story, Scenario)
     assert mine.story.load.workload == "risk-api"
