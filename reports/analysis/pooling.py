@@ -10,8 +10,9 @@
   already open. Told from 100 assignments on.
 - *utilisation*: transaction and statement mode: (Δtotal_xact_time − Δtotal_wait_time) ÷ (Δt · limit), since
   a transaction's clock starts with the client's first packet, before it waits for a server
-  (``handle_client_work`` in PgBouncer's src/client.c); session mode: time-weighted sv_active ÷ limit. The
-  limit is the topology's, over databases and users.
+  (``handle_client_work`` in PgBouncer's src/client.c); session mode: time-weighted sv_active ÷ limit. Of
+  the fuller side: writers and readers have parts of the topology's limit of their own, and where the one is
+  full its clients wait, however empty the other is.
 - *wait* = Δtotal_wait_time ÷ Δassignments. *max_wait*: the greatest maxwait, whole run.
 - *server connections*: at each sample the sum over databases and users; the greatest counts, whole run.
 - *time in SQL* = Δtotal_query_time ÷ Δtotal_xact_time, both less Δtotal_wait_time. *multiplexing* = active
@@ -23,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab.deploy.parameters import split_limit
 from lab.record.schema import NS
 from reports.analysis.clock import parse_stamp
 from reports.analysis.metrics import Metrics, Series, increase, total, weighted_mean
@@ -126,7 +128,7 @@ def _pool(
     assigned, in_xact, in_query, waited = (
         grown(m) for m in ("pgb_assignment", "pgb_xact_time", "pgb_query_time", "pgb_wait_time")
     )
-    active, servers, clients = mean("pgb_sv_active"), mean("pgb_sv_total"), mean("pgb_cl_active")
+    servers, clients = mean("pgb_sv_total"), mean("pgb_cl_active")
     seconds = _span(_labelled(metrics.find("pgb_xact_time", name)), steady)
     why = []
     fields["assignments"] = None if assigned is None else int(assigned)
@@ -143,10 +145,9 @@ def _pool(
     else:
         fields["efficiency"] = 100 * (1 - new / assigned)
     if limit:
-        if mode == "session":
-            fields["utilisation"] = None if active is None else 100 * active / limit
-        elif in_xact is not None and seconds:
-            fields["utilisation"] = 100 * max(in_xact - (waited or 0.0), 0.0) / (seconds * limit)
+        used = [_used(name, metrics, described, side, steady, seconds) for side in _sides(described)]
+        known = [share for share in used if share is not None]
+        fields["utilisation"] = 100 * max(known) if known else None
     if assigned and waited is not None:
         fields["wait_ms"] = 1000 * waited / assigned
     if in_xact and in_query is not None and in_xact > (waited or 0.0):
@@ -154,6 +155,46 @@ def _pool(
     if servers and clients is not None:
         fields["multiplexing"] = clients / servers
     return Pool(**fields, why="; ".join(why))
+
+
+def is_reader(label: str | None) -> bool:
+    """Whether a label of a pooler's metrics (``risk_ro/app_readonly``) is of the readers' database."""
+    return (label or "").partition("/")[0].endswith("_ro")
+
+
+Side = tuple[int, bool | None]
+"""(server connections at most, whether it is the readers'; None: everybody's)."""
+
+
+def _sides(described: Mapping[str, Any]) -> list[Side]:
+    limit, share = int(described["max_server_connections"]), described.get("writer_share")
+    if share is None or limit < 2:
+        return [(limit, None)]
+    writer, reader = split_limit(limit, float(share))
+    return [(writer, False), (reader, True)]
+
+
+def _used(
+    name: str,
+    metrics: Metrics,
+    described: Mapping[str, Any],
+    side: Side,
+    steady: tuple[int, int],
+    seconds: float,
+) -> float | None:
+    """Share of a side's connections in use; None: not sampled."""
+    size, readers = side
+
+    def mine(metric: str) -> list[Series]:
+        found = _labelled(metrics.find(metric, name))
+        return [s.within(*steady) for s in found if readers is None or is_reader(s.label) == readers]
+
+    if described.get("mode") == "session":
+        active = weighted_mean(*total(mine("pgb_sv_active")))
+        return None if active is None else active / size
+    grown = [g for s in mine("pgb_xact_time") if (g := increase(s)) is not None]
+    waited = sum(increase(s) or 0.0 for s in mine("pgb_wait_time"))
+    return max(sum(grown) - waited, 0.0) / (seconds * size) if grown and seconds else None
 
 
 def _labelled(series: Sequence[Series]) -> list[Series]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from lab.deploy.parameters import split_limit
 from lab.record.schema import NS
+from reports.analysis.pooling import is_reader
 from reports.capacity.steps import Step
 
 
@@ -41,8 +42,7 @@ class Database:
 
     def owns(self, label: str | None) -> bool:
         """Whether a label of the pooler's metrics (``risk``, ``risk_ro/app_readonly``) is this database."""
-        database = (label or "").partition("/")[0]
-        return bool(database) and database.endswith("_ro") != self.writes
+        return bool((label or "").partition("/")[0]) and is_reader(label) != self.writes
 
     def growth(self, step: Step, metric: str) -> float | None:
         """Growth of a cumulative metric of the pooler over the step's window, this database's labels."""
@@ -59,7 +59,11 @@ class Database:
             return sum(known) / self.size if known else None
         held = self.growth(step, "pgb_xact_time")
         seconds = (step.window[1] - step.window[0]) / NS
-        return held / seconds / self.size if held is not None and seconds > 0 else None
+        if held is None or seconds <= 0:
+            return None
+        # A transaction's clock runs while its client waits for a connection, and that is no use of one.
+        waited = self.growth(step, "pgb_wait_time") or 0.0
+        return max(held - waited, 0.0) / seconds / self.size
 
     def wait(self, step: Step) -> float | None:
         """Mean wait of its clients for a server connection, ms; None: not sampled, or nobody asked."""

@@ -45,6 +45,45 @@ def test_time_spent_waiting_for_a_server_is_no_use_of_the_pool() -> None:
     assert found.wait_ms == pytest.approx(2)
 
 
+@pytest.mark.parametrize(
+    ("mode", "writer", "reader", "share", "utilisation"),
+    [
+        # Ten connections, six for writers and four for readers; 10 s.
+        ("transaction", 30.0, 4.0, 0.6, 50.0),
+        ("transaction", 6.0, 36.0, 0.6, 90.0),
+        ("transaction", 30.0, 20.0, None, 50.0),
+        ("session", 3.0, 1.0, 0.6, 50.0),
+        ("session", 1.0, 3.0, 0.6, 75.0),
+    ],
+)
+def test_the_fuller_side_of_a_pool_counts(
+    mode: str, writer: float, reader: float, share: float | None, utilisation: float
+) -> None:
+    t = np.arange(0, 11, dtype=np.int64) * NS
+
+    def both(metric: str, of_writer: float, of_reader: float, flat: bool = False) -> list[Series]:
+        return [
+            Series("pool", metric, label, t, np.full(11, by) if flat else np.linspace(0, by, 11))
+            for label, by in ((LABEL, of_writer), ("risk_ro/app_readonly", of_reader))
+        ]
+
+    series = [
+        *both("pgb_xact_time", writer, reader),
+        *both("pgb_sv_active", writer, reader, flat=True),
+        *both("pgb_sv_total", 1.0, 1.0, flat=True),
+        # PgBouncer's own console is no side of it.
+        Series("pool", "pgb_xact_time", "pgbouncer", t, np.linspace(0, 1e6, 11)),
+    ]
+
+    def find(metric: str, node: str | None = None) -> list[Series]:
+        return [s for s in series if s.metric == metric and node in (None, s.node)]
+
+    metrics = cast(Metrics, SimpleNamespace(find=find, nodes=lambda _metric: ["pool"]))
+    paper = {"name": "pool", "mode": mode, "max_server_connections": 10, "writer_share": share}
+    (found,) = pools(metrics, {}, [paper], 0, (0, 10 * NS + 1))
+    assert found.utilisation == pytest.approx(utilisation)
+
+
 def test_a_pool_that_was_warm_before_the_run_made_no_new_connection() -> None:
     clients = "2026-11-21T15:09:48.9Z LOG C-0x1: risk/app@10.0.0.1:1 login attempt: db=risk user=app"
     assert logs_connections(clients)
