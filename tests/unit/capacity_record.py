@@ -156,8 +156,9 @@ def _metrics(
         mine = pool == number
         gained[("pool", "pgb_xact", label)] = mine.astype(float)
         gained[("pool", "pgb_assignment", label)] = mine.astype(float)
-        gained[("pool", "pgb_xact_time", label)] = np.where(mine, held, 0.0)
-        gained[("pool", "pgb_query_time", label)] = np.where(mine, held * queried, 0.0)
+        # As PgBouncer counts: both clocks run while the client waits for a connection.
+        gained[("pool", "pgb_xact_time", label)] = np.where(mine, held + wait, 0.0)
+        gained[("pool", "pgb_query_time", label)] = np.where(mine, held * queried + wait, 0.0)
         gained[("pool", "pgb_wait_time", label)] = np.where(mine, wait, 0.0)
     moments = np.arange(0.0, seconds + 1.0, 1.0)
     rows = []

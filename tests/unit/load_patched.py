@@ -4,7 +4,9 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import os  # noqa: E402
 from pathlib import Path  # noqa: E402
+from types import SimpleNamespace  # noqa: E402
 from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
@@ -252,3 +254,17 @@ def test_psycopg_waits_through_gevent() -> None:
     import psycopg.waiting
 
     assert psycopg.waiting.wait is psycopg.waiting.wait_poll
+
+
+def test_the_pid_of_a_load_is_never_seen_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loadtests import process
+
+    monkeypatch.setattr(process, "_limits", lambda *_: None)
+    (tmp_path / "pid").write_text("1\n")
+    config: Any = SimpleNamespace(out=str(tmp_path))
+    with (tmp_path / "pid").open() as before:
+        process._announce(config, lambda: None)
+        assert before.read() == "1\n"
+    assert (tmp_path / "pid").read_text() == f"{os.getpid()}\n"

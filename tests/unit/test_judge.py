@@ -167,3 +167,26 @@ def test_a_median_over_repeats_is_judged_with_its_spread(
     # The same spread of trials is none of a median: there the worst decides.
     trials = found.model_copy(update={"detail": {"trials": 6}})
     assert judge_finding(asked, trials).status in ("met", "not met")
+
+
+def test_a_spread_counts_where_it_is_one_of_repeats() -> None:
+    above = TARGET.model_copy(update={"comparison": ">", "limit": 0.0})
+
+    def told(**fields: Any) -> tuple[str, str]:
+        verdict = judge_finding(above, finding(6.0, **fields))
+        return verdict.status, verdict.why
+
+    wide = {"interval": (-1.0, 9.0), "confidence": 0.97}
+    state, why = told(**wide, samples=(1.0, 9.0), detail={"repeats": 6})
+    assert (state, "the 97% interval of 6 repeats is -1 s to 9 s" in why) == ("inconclusive", True)
+    # Without an interval it is the range of all values, whatever confidence is written beside it.
+    state, why = told(confidence=0.97, samples=(-1.0, 6.0, 9.0), detail={"repeats": 3})
+    assert (state, "the range of 3 repeats is -1 s to 9 s" in why) == ("inconclusive", True)
+    state, why = told(interval=(-1.0, 9.0), detail={"repeats": 6})
+    assert (state, "the range of 6 repeats" in why) == ("inconclusive", True)
+    # The interval decides, not single values.
+    assert told(interval=(1.0, 9.0), confidence=0.97, samples=(-1.0, 9.0), detail={"repeats": 6})[0] == "met"
+    # No repeats, or none whose values are known: there is no spread to look at.
+    assert told(**wide, detail={})[0] == "met"
+    assert told(samples=(-1.0, 9.0), detail={"trials": 6})[0] == "met"
+    assert told(detail={"repeats": 6})[0] == "met"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import threading
 from pathlib import Path
@@ -20,7 +19,6 @@ from lab.errors import LabError, UsageError
 from lab.load import LoadHandle, resolve_pool
 from lab.load_view import LiveView, percentile, summarise, summary_table
 from lab.topology.loader import load_topology
-from loadtests import process
 from loadtests.format import read_requests
 from loadtests.recorder import Recorder
 
@@ -84,18 +82,6 @@ def test_a_load_that_ended_while_it_was_looked_at_has_not_died(tmp_path: Path) -
     (tmp_path / "done").write_text(json.dumps(done | {"failure": "no connection"}))
     with pytest.raises(LabError, match="could not run: no connection"):
         handle.wait_started(10)
-
-
-def test_the_pid_of_a_load_is_never_seen_half_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(process, "_limits", lambda *_: None)
-    (tmp_path / "pid").write_text("1\n")
-    config: Any = SimpleNamespace(out=str(tmp_path))
-    with (tmp_path / "pid").open() as before:
-        process._announce(config, lambda: None)
-        assert before.read() == "1\n"
-    assert (tmp_path / "pid").read_text() == f"{os.getpid()}\n"
 
 
 @pytest.mark.parametrize(
