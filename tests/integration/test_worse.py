@@ -46,13 +46,13 @@ def verified(runs: Path, targets: Sequence[str], settings: Sequence[str] = ()) -
             {"R16.rto-write"},
             (),
         ),
-        # Two server connections, one for writers and one for readers. At 40 requests/s one is enough; at 60
-        # it never rests, and who waits for it answers late.
+        # Two server connections, one for writers and one for readers, each shared by several users: who comes
+        # next closes another's to open its own, and hardly a transaction finds one open.
         (
             "poolers.pool-transaction.max_server_connections=2",
             ("R15", "R2"),
-            {"R15.pool-utilisation"},
-            {"R15.query-time"},
+            {"R15.pool-efficiency"},
+            {"R15.pool-utilisation", "R15.query-time"},
             ("load.rate=60",),
         ),
     ],
@@ -71,5 +71,10 @@ def test_what_is_worse_breaks_its_promises_and_no_others(
     before = verified(tmp_path / "before", targets, both)
     assert not {one for one in must | may if before[one] == "not met"}, before
     after = verified(tmp_path / "after", targets, [*both, setting])
-    broken = {one for one, status in after.items() if status == "not met" and before.get(one) != "not met"}
+    # A promise may be judged on paper too: ``R16.rto-write (rto.predicted)``.
+    broken = {
+        one.partition(" ")[0]
+        for one, status in after.items()
+        if status == "not met" and before.get(one) != "not met"
+    }
     assert must <= broken <= must | may, after
