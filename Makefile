@@ -15,6 +15,9 @@ VENV := .venv
 LAB := $(VENV)/bin/lab
 UNIT_TESTS := $(VENV)/bin/python -m pytest tests/unit -n auto
 NAMED := $(if $(NAME),--name $(NAME))
+# Words of one experiment, joined by commas: a look, with too few repeats for a verdict.
+QUICK_POOLING := $(if $(QUICK),$(strip ,--clients,20,--repeats,1,--seconds,1.5,--group,statement,--group,memory))
+QUICK_SIZE := $(if $(QUICK),$(strip ,--size,2,--size,8,--rate,50,--repeats,1,--seconds,3))
 UP_UNLESS_UP = $(LAB) status --name $(or $(NAME),$(TOPOLOGY)) >/dev/null 2>&1 || $(LAB) up $(TOPOLOGY) $(NAMED)
 
 .PHONY: help
@@ -80,10 +83,10 @@ capacity: setup ## How much a topology carries, what ends it, until when it last
 	@$(LAB) capacity --topology $(TOPOLOGY) $(NAMED) $(if $(GROWTH),--growth $(GROWTH)) $(if $(NOW),--now $(NOW)) $(ARGS)
 
 .PHONY: pooling
-pooling: setup ## What the pools are worth, what breaks in them, how large they must be; one page (40 minutes)
+pooling: setup ## What the pools are worth, what breaks in them, how large they must be; one page (35 minutes; QUICK=1: 5)
 	@$(UP_UNLESS_UP)
-	@worst=0; for experiment in pooling pool-compat pool-size; do \
-	  code=0; $(LAB) $$experiment --topology $(TOPOLOGY) $(NAMED) $(ARGS) || code=$$?; \
+	@worst=0; for experiment in pooling$(QUICK_POOLING) pool-compat pool-size$(QUICK_SIZE); do \
+	  code=0; $(LAB) $${experiment//,/ } --topology $(TOPOLOGY) $(NAMED) $(ARGS) || code=$$?; \
 	  if (( code > 2 )); then exit $$code; fi; if (( code > worst )); then worst=$$code; fi; \
 	done; $(LAB) pool-report --topology $(TOPOLOGY); exit $$worst
 
@@ -121,4 +124,4 @@ clean: ## Remove .venv and caches; run records, labs and images stay
 
 #>
 #> Variables: TOPOLOGY (risk-prod), NAME (the topology's), SCENARIO, TRIALS (3), RUN (latest), ARGS (more options),
-#> KEEP=1 (demo leaves its lab up), LAB_NO_INSTALL=1 (install nothing on the system, say what is missing).
+#> QUICK=1 (pooling: a look), KEEP=1 (demo leaves its lab up), LAB_NO_INSTALL=1 (install nothing on the system, say what is missing).
