@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from lab.topology.models import PoolMode
     from lab.topology.scaffold import WeightedScript
 
+_LAB_SCHEMA = re.compile(
+    r'^CREATE SCHEMA (?:IF NOT EXISTS )?"?lab"?\s*(?:;|$| AUTH)', re.MULTILINE | re.IGNORECASE
+)
 _DUMP_MAGIC = b"PGDMP"
 
 
@@ -151,9 +155,15 @@ def read_schema(path: Path) -> str:
             raise UsageError(f"{path}: {done.stderr.decode(errors='replace').strip()[:300]}")
         raw = done.stdout
     try:
-        return raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: neither SQL as UTF-8 text nor a dump (byte {error.start})") from error
+    if found := _LAB_SCHEMA.search(text):
+        raise UsageError(
+            f"{path}, line {text.count(chr(10), 0, found.start()) + 1}: the schema lab is the lab's own",
+            hint="Dump without it: pg_dump --exclude-schema=lab. A schema of yours needs another name.",
+        )
+    return text
 
 
 def read_script(text: str) -> WeightedScript:

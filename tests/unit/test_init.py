@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from lab import cli
+from lab.commands.init import read_schema
 from lab.deploy.allocate import sample_allocation
 from lab.deploy.render import render
 from lab.deploy.secret_names import application_role, document_roles
-from lab.errors import Exit
+from lab.errors import Exit, UsageError
 from lab.scenario.loader import load_scenario
 from lab.scenario.plan import make_plan
 from lab.topology.loader import load_topology
@@ -137,3 +138,24 @@ def test_roles_of_the_databases() -> None:
     assert Answers("x", standbys=1, readers=1, replicas=2).roles == [
         "primary", "standby", "reader", "replica", "replica",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "mine"),
+    [
+        ("CREATE SCHEMA lab;", False),
+        ('create schema if not exists "lab" ;', False),
+        ("CREATE SCHEMA lab AUTHORIZATION me;", False),
+        ("CREATE SCHEMA labour;", True),
+        ("-- CREATE SCHEMA lab;", True),
+    ],
+)
+def test_the_labs_own_schema_is_not_taken_from_a_dump(tmp_path: Path, line: str, mine: bool) -> None:
+    dump = tmp_path / "dump.sql"
+    dump.write_text(f"SET x = 1;\n\n{line}\n")
+    if mine:
+        assert read_schema(dump) == dump.read_text()
+        return
+    with pytest.raises(UsageError, match=r"dump\.sql, line 3: the schema lab is the lab's own") as caught:
+        read_schema(dump)
+    assert "--exclude-schema=lab" in str(caught.value.hint)
