@@ -83,7 +83,7 @@ capacity: setup ## How much a topology carries, what ends it, until when it last
 	@$(LAB) capacity --topology $(TOPOLOGY) $(NAMED) $(if $(GROWTH),--growth $(GROWTH)) $(if $(NOW),--now $(NOW)) $(ARGS)
 
 .PHONY: pooling
-pooling: setup ## What the pools are worth, what breaks in them, how large they must be; one page (35 minutes; QUICK=1: 5)
+pooling: setup ## What the pools are worth, what breaks in them, how large they must be; one page (35 minutes; QUICK=1: 3)
 	@$(UP_UNLESS_UP)
 	@worst=0; for experiment in pooling$(QUICK_POOLING) pool-compat pool-size$(QUICK_SIZE); do \
 	  code=0; $(LAB) $${experiment//,/ } --topology $(TOPOLOGY) $(NAMED) $(ARGS) || code=$$?; \
