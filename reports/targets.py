@@ -114,14 +114,14 @@ def _of_target(
     for field, names in (("scenarios", target.scenarios), ("proven_by", target.proven_by)):
         for name in names:
             if name not in scenarios:
-                yield field, f"no scenario {name!r}; {_near(name, scenarios)}"
+                yield field, f"no scenario {name!r}; {near(name, scenarios)}"
     for name in target.proven_by:
         if name not in target.scenarios:
             yield "proven_by", f"{name!r} is not among its scenarios"
     if target.not_built:
         return
     if target.metric not in units:
-        yield "metric", f"nothing yields {target.metric!r}; {_near(target.metric, units)}"
+        yield "metric", f"nothing yields {target.metric!r}; {near(target.metric, units)}"
     elif (unit := units[target.metric]) is not None and unit != target.unit:
         yield "unit", f"{target.metric} is measured in {unit!r}, found {target.unit!r}"
 
@@ -136,9 +136,10 @@ def _answered(target: Target) -> Iterator[tuple[str, str]]:
         yield "id", "nothing answers it: name scenarios, or say in not_built what is missing"
 
 
-def _near(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+def near(name: str, known: Collection[str]) -> str:
+    """What may have been meant by a name that is not known."""
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {found[0]!r}?" if found else f"known are {', '.join(sorted(known))}"
 
 
 def _measured() -> dict[str, str | None]:

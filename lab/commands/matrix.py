@@ -125,21 +125,18 @@ def _asked(
 
 def _check_figures(asked: Matrix) -> None:
     """UsageError where the table is to show a metric that no run yields."""
-    from difflib import get_close_matches
-
     from lab.errors import UsageError
 
     if not asked.figures:
         return
     from reports.checks import units
+    from reports.targets import near
 
     known = units()
     for metric in asked.figures:
         if metric not in known:
-            near = get_close_matches(metric, known, 3)
             raise UsageError(
-                f"matrix {asked.name}: figures: there is no metric {metric!r}",
-                hint=f"Near: {', '.join(near)}." if near else "docs/measurement.md lists them.",
+                f"matrix {asked.name}: figures: there is no metric {metric!r}; {near(metric, known)}"
             )
 
 

@@ -327,7 +327,7 @@ def test_a_matrix_of_an_unknown_figure_is_refused(capsys: pytest.CaptureFixture[
     assert cli.run([*words, "--figure", "cache.hit_ratios"]) == Exit.USAGE
     said = " ".join(capsys.readouterr().err.split())
     assert "no metric 'cache.hit_ratios'" in said
-    assert "Near: cache.hit_ratio" in said
+    assert "did you mean 'cache.hit_ratio'?" in said
 
 
 def test_figures_of_every_matrix_are_metrics() -> None:
