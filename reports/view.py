@@ -87,6 +87,7 @@ METRICS = {
     "cache.ttl": "greatest age served from the cache",
     "cache.stampede": "clients that loaded one entry at once",
     "capacity.headroom": "room above today's load",
+    "capacity.signal": "strongest scaling signal at the knee, of its threshold",
     "alarm.cpu": "time in alarm: CPU",
     "alarm.connections": "time in alarm: connections",
     "alarm.latency": "time in alarm: latency",

@@ -1,7 +1,8 @@
 """What ends the capacity: the resource that binds, named with its evidence.
 
-A pure function over the figures of the steps. Looked at is the step in which it shows: the least
-bad one (where all were good, the greatest). Cause before effect: the first of these that is under pressure.
+A pure function over the figures of the steps. Looked at is the step in which it shows: the first bad one of
+the least bad rate (where all were good, the greatest). Cause before effect: the first of these that is under
+pressure.
 
 - *generator*: its process at 90 % of a core a worker, held back by its quota for 5 % of the time, or its own
   lateness (p99) over 50 ms on a machine that is not full (on a full one everybody is late). Then what was
@@ -27,6 +28,8 @@ Where nothing is under pressure the answer is *unknown*, with the nearest named.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from lab.experiment.ladder import Ladder
 
 CPU_FULL = 0.85
 THROTTLED = 0.05
@@ -110,8 +113,10 @@ def binding(loads: list[Load]) -> Constraint:
     """The constraint. ``loads``: the open-loop steps by rate; without any, or without a bad one: unknown."""
     if not loads:
         return Constraint("unknown", "no step was measured")
-    bad = [load for load in loads if not load.good]
-    step = min(bad, key=lambda load: load.rate) if bad else max(loads, key=lambda load: load.rate)
+    _, bad = Ladder(1.0).bracket([(load.rate, load.good) for load in loads])
+    step = next(
+        (load for load in loads if load.rate == bad and not load.good), max(loads, key=lambda load: load.rate)
+    )
     first = min(loads, key=lambda load: load.rate)
     found = [(name, said) for name, test in _TESTS.items() if (said := test(step, first))]
     where = f"at {step.rate:g}/s"
@@ -123,10 +128,10 @@ def binding(loads: list[Load]) -> Constraint:
     nearest = max(_uses(step), key=lambda item: item[1], default=None)
     if nearest is None:
         return Constraint("unknown", f"no resource was sampled {where}")
-    if not bad:
+    if bad is None:
         return Constraint(
             "unknown",
-            f"every step was good; the most used is {nearest[0]} with {nearest[1]:.0%} {where}",
+            f"every rate was good; the most used is {nearest[0]} with {nearest[1]:.0%} {where}",
             True,
         )
     return Constraint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from reports.capacity.cost import dated
 from reports.capacity.growth import Growth, Reached, headroom, month_of
 from reports.capacity.options import Option, recommended, units
 from reports.capacity.scalability import Fit
+from reports.capacity.signals import THRESHOLD, Signal
 from reports.capacity.steps import Run, Step
 from reports.capacity.validate import FIGURES, Validation
 from reports.capacity.whatif import ASSUMES
@@ -250,6 +252,54 @@ def _between(growth: Growth | None, when: Reached | None) -> str:
     return f"{month_of(growth, when.earliest)} to {month_of(growth, when.latest)}"
 
 
+def scaling(
+    found: Sequence[Signal], constraint: Constraint, knee: float | None, growth: Growth | None
+) -> Section | None:
+    """Automatic scaling on paper; None where no signal was sampled at the knee."""
+    if not found or not knee:
+        return None
+    rows, tones = [], []
+    for one in found:
+        ahead = "–"
+        if one.noticed is not None and growth is not None and growth.monthly > 0:
+            ahead = number(math.log(knee / one.noticed) / math.log1p(growth.monthly))
+        rows.append(
+            (
+                one.name, f"{100 * one.least:.0f} %", f"{100 * one.knee:.0f} %",
+                "not before the knee" if one.noticed is None else number(one.noticed), ahead,
+            )
+        )  # fmt: skip
+        tones.append(("", "", "", "good" if one.noticed is not None else "bad", ""))
+    timely = [one for one in found if one.noticed is not None]
+    if timely:
+        first = min(timely, key=lambda one: one.noticed or 0.0)
+        said = (
+            f"Yes: {first.name} stands at {100 * THRESHOLD:.0f} % from {number(first.noticed)}/s on, "
+            f"the knee is at {number(knee)}/s."
+        )
+    else:
+        most = max(found, key=lambda one: one.knee)
+        said = f"No: at the knee the most used, {most.name}, stands at {100 * most.knee:.0f} %."
+        if constraint.lower_bound:
+            said = f"Not known: what ended it is {constraint.name}, before the database's own limits did."
+    text = (
+        said,
+        f"A rule that adds capacity at {100 * THRESHOLD:.0f} % (assumed: the same of each limit) helps if a "
+        "signal gets there below the knee. CPU is that of the lab's limits.",
+    )
+    head = (
+        "signal",
+        "at the least rate",
+        "at the knee",
+        "above the threshold from, /s",
+        "months before the knee",
+    )
+    return Section(
+        "scaling", "Would scaling on CPU and connections notice in time?", text, (),
+        (Table(head, tuple(rows), frozenset({1, 2, 3, 4}), tones=tuple(tones)),), EVIDENCE,
+    )  # fmt: skip
+
+
 def capacity_units(calibration: Calibration | None, growth: Growth | None) -> Section | None:
     """Of a serverless topology; None of any other, and without growth."""
     if calibration is None or growth is None or calibration.acu is None:
@@ -353,7 +403,7 @@ def scale(run: Run, calibration: Calibration | None) -> Section:
 def _pace(run: Run) -> str:
     """The machine's pace, and how far it held."""
     low, high = min(run.pace), max(run.pace)
-    said = f"Calibration run (TPC-B, two clients, closed loop): {' and '.join(number(x) for x in run.pace)}/s"
+    said = f"Calibration load, the same in every run: {' and '.join(number(x) for x in run.pace)}/s"
     said += " before and after it" if len(run.pace) > 1 else " before it"
     if run.normalised is not None:
         said += f"; knee ÷ calibration = {run.normalised:.3f}, which runs of other days can be compared by"

@@ -105,7 +105,7 @@ class Run:
 
     @property
     def knee(self) -> tuple[float | None, float | None]:
-        """(greatest rate all of whose steps were good, below every bad one; least bad rate)."""
+        """(greatest rate most of whose steps were good, below every bad one; least bad rate)."""
         return Ladder(1.0).bracket([(s.rate or 0.0, s.good) for s in self.open])
 
 

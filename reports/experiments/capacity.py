@@ -1,7 +1,7 @@
 """What a lab carries within an objective, what ends it, until when it lasts, and what then.
 
-- *knee*: the greatest offered rate at which every step kept the objective, below every rate that did not;
-  the range goes up to the least bad rate. The generator, the machine or the users as the constraint make it a
+- *knee*: the greatest offered rate at which most steps kept the objective, below every rate that did not; the
+  range goes up to the least bad rate. The generator, the machine or the users as the constraint make it a
   lower bound.
 - *carried*, for forecast and options: the model's knee with instance classes at full size where the model was
   shown to reproduce the lab up to its knee (± the larger of 15 % and its error there); else the measured
@@ -29,6 +29,7 @@ from reports.capacity.loads import loads
 from reports.capacity.options import Option, options, recommended
 from reports.capacity.scalability import Fit, fit
 from reports.capacity.sections import EVIDENCE, Carried
+from reports.capacity.signals import THRESHOLD, Signal, signals
 from reports.capacity.steps import Run, read_run
 from reports.capacity.validate import BOUND, Validation, validate
 from reports.capacity.whatif import on_paper
@@ -46,13 +47,14 @@ def analyse(record: RecordReader) -> Outcome:
     validation, unproven = _try(lambda: validate(run, calibration)) if calibration else (None, why)
     law, unfitted = _try(lambda: _law(run))
     growth, now = _growth(record)
+    noticed = signals(rows, run.knee[0]) if run.knee[0] else []
     carried = _carried(run, calibration, validation)
     when = reached(growth, carried.low, (carried.low, carried.high)) if growth and carried else None
     choices = (
         options(calibration, run.slo, (carried.low, carried.high), growth) if calibration and carried else []
     )
     return Outcome(
-        findings=_findings(run, constraint, law, carried, now),
+        findings=_findings(run, constraint, law, carried, now, noticed),
         lead=_lead(run, constraint, carried, growth, when, choices),
         headlines=_headlines(run, constraint, law, carried, now, growth, when),
         sections=tuple(
@@ -62,6 +64,7 @@ def analyse(record: RecordReader) -> Outcome:
                 sections.law(law, unfitted),
                 sections.resources(rows, constraint),
                 sections.forecast(growth, when, carried, now),
+                sections.scaling(noticed, constraint, run.knee[0], growth),
                 sections.capacity_units(calibration, growth),
                 sections.options(choices, growth, calibration, carried),
                 sections.model(validation, unproven, calibration),
@@ -170,7 +173,12 @@ def _first_why(run: Run) -> str:
 
 
 def _findings(
-    run: Run, constraint: Constraint, law: Fit | None, carried: Carried | None, now: float | None
+    run: Run,
+    constraint: Constraint,
+    law: Fit | None,
+    carried: Carried | None,
+    now: float | None,
+    noticed: Sequence[Signal],
 ) -> tuple[Finding, ...]:
     good, bad = run.knee
     detail: dict[str, Any] = {
@@ -217,7 +225,23 @@ def _findings(
                         "at": law.law.peak_at},
             )
         )  # fmt: skip
+    if noticed:
+        found.append(_signal(noticed, constraint))
     return tuple(found)
+
+
+def _signal(noticed: Sequence[Signal], constraint: Constraint) -> Finding:
+    """Automatic scaling on paper: the strongest signal at the knee, of its threshold."""
+    most = max(noticed, key=lambda one: one.knee)
+    share = 100 * most.knee / THRESHOLD
+    unknown = share < 100 and constraint.lower_bound
+    return Finding(
+        metric="capacity.signal", unit="%", value=share,
+        status="inconclusive" if unknown else None,
+        why=f"{constraint.name} ended it before the database's own limits did" if unknown else "",
+        evidence=EVIDENCE,
+        detail={"threshold": THRESHOLD, "signals": {one.name: vars(one) for one in noticed}},
+    )  # fmt: skip
 
 
 def _headlines(
@@ -263,4 +287,6 @@ def _headlines(
     return tuple(rows)
 
 
-EXPERIMENT = Experiment("capacity", ("capacity.knee", "capacity.headroom", "capacity.peak"), analyse)
+EXPERIMENT = Experiment(
+    "capacity", ("capacity.knee", "capacity.headroom", "capacity.signal", "capacity.peak"), analyse
+)

@@ -65,7 +65,22 @@ def test_without_a_bad_step_it_is_a_lower_bound() -> None:
 
     assert found.name == "unknown"
     assert found.lower_bound
-    assert "every step was good" in found.evidence
+    assert "every rate was good" in found.evidence
+
+
+def test_a_step_that_most_of_its_rate_contradict_is_not_what_ends_it() -> None:
+    stalled = replace(CALM, rate=150, good=False, primary_cpu=1.0)
+    steps = [CALM, replace(CALM, rate=150), stalled, replace(CALM, rate=150)]
+
+    assert binding([*steps, replace(BAD, waits={"Lock:tuple": 9.0, "CPU": 1.0})]).name == "lock"
+    assert "every rate was good" in binding(steps).evidence
+
+
+def test_of_a_bad_rate_a_bad_step_is_looked_at() -> None:
+    lucky = replace(CALM, rate=200)
+    stuck = replace(BAD, replica_cpu=1.0)
+
+    assert binding([CALM, lucky, stuck, stuck]).name == "replica CPU"
 
 
 def test_nothing_measured_is_unknown() -> None:

@@ -257,6 +257,7 @@ def test_finds_the_knee_within_its_precision(knee: float, first: float) -> None:
     assert low <= knee < high
     assert high / low - 1 <= ladder.precision
     assert sum(1 for rate, good in steps if rate == low and good) == ladder.repeats
+    assert sum(1 for rate, good in steps if rate == high and not good) == ladder.repeats
     # Every rate is repeated, unless the steps ran out.
     times = Counter(rate for rate, _ in steps)
     assert len(steps) == ladder.most_steps or set(times.values()) == {ladder.repeats}
@@ -279,14 +280,49 @@ def test_what_nothing_meets_ends_at_the_least() -> None:
     assert min(rate for rate, _ in steps) >= 5
 
 
-def test_a_repeat_that_fails_sends_the_search_below() -> None:
+def test_a_rate_that_fails_more_often_than_not_sends_the_search_below() -> None:
     ladder = Ladder(100, precision=0.1)
-    steps: list[Step] = [(100, True), (170, False), (130.38, True), (148.88, False), (139.33, True)]
+    steps: list[Step] = [(100, True), (170, False), (170, False)]
+    steps += [(130.38, True), (148.88, False), (148.88, False), (139.33, True)]
+    assert ladder.following(steps) == 139.33
+    steps.append((139.33, False))
     assert ladder.following(steps) == 139.33
     steps.append((139.33, False))
 
     assert ladder.bracket(steps) == (130.38, 139.33)
     assert ladder.following(steps) == 130.38
+
+
+def test_a_bad_step_is_repeated_before_it_is_believed() -> None:
+    ladder = Ladder(100)
+    steps: list[Step] = [(100, True), (170, False)]
+    assert ladder.following(steps) == 170
+    steps.append((170, True))
+    # One of each: a third decides, and the search goes on above.
+    assert ladder.bracket(steps) == (100, 170)
+    assert ladder.following(steps) == 170
+    steps.append((170, True))
+
+    assert ladder.bracket(steps) == (170, None)
+    assert ladder.following(steps) == 289
+
+
+def test_with_one_step_a_rate_the_first_word_counts() -> None:
+    ladder = Ladder(100, repeats=1)
+
+    assert ladder.following([(100, True), (170, False)]) == 130.38
+
+
+@settings(deadline=None)
+@given(st.floats(20, 2000), st.integers(0, 30))
+def test_one_step_that_tells_the_opposite_changes_nothing(knee: float, stalled: int) -> None:
+    ladder, count = Ladder(50), iter(range(100))
+    steps = climb(ladder, lambda rate: (rate <= knee) != (next(count) == stalled))
+    low, high = ladder.bracket(steps)
+
+    assert low is not None
+    assert high is not None
+    assert low <= knee < high or len(steps) == ladder.most_steps
 
 
 def test_the_same_steps_give_the_same_next_rate_after_an_interruption() -> None:
