@@ -210,17 +210,17 @@ def _validate(record: Any, calibration: Calibration, as_json: bool) -> bool:
              "model_knee_per_s": found.model_knee, "knee_error": found.knee_error, "notes": calibration.notes}
         )  # fmt: skip
         return good
-    table = terminal.table(
-        "offered/s", *(f"{name} lab → model" for name in FIGURES), "", title="Model against lab"
-    )
+    table = terminal.table("rate", *FIGURES, "shown", title="Model against lab: lab → model, error")
     for one in found.points:
-        cells = [f"{_ms(one.lab[n])} → {_ms(one.model[n])} ({_share(one.error[n])})" for n in FIGURES]
-        said = "shown" if one.shown else "[yellow]extrapolated[/]"
+        cells = [f"{_ms(one.lab[n])} → {_ms(one.model[n])}\n{_share(one.error[n])}" for n in FIGURES]
+        said = "yes" if one.shown else "[yellow]no[/]"
         table.add_row(f"{one.rate:g}{' *' if one.calibrated else ''}", *cells, said)
     console = terminal.out()
     console.print(table)
     console.print(
-        "* calibrated from this rate; the wait's error is a share of the mean response", style="dim"
+        "rates per second, times in ms; * service times are from this rate; the wait's error is a share of the "
+        "mean response; a rate that is not shown is extrapolated",
+        style="dim",
     )
     console.print(
         f"Shown to predict up to {found.shown_to:g}/s."

@@ -11,11 +11,12 @@ Taken are
   so that requests which the cache answered, or that are several transactions, count as what they are.
   *queried*: Δtotal_query_time ÷ Δtotal_xact_time.
 - *CPU* of a request at the primary (writes) and at the nodes that serve reads: the slope of the nodes' cores
-  over the throughput of the steps, so that what they use when idle is not charged to requests; with one
-  window: cores ÷ throughput. By the utilisation law U = X·D (Denning and Buzen, 1978).
+  over the throughput of every good step, so that what they use when idle is not charged to requests; with
+  one window: cores ÷ throughput. By the utilisation law U = X·D (Denning and Buzen, 1978), which holds
+  however long the queues are.
 - *machine*: cores of the machine less what runs beside the lab, or what the lab was seen to use at the most,
-  whichever is more; the demand there is the slope of all nodes'
-  cores over throughput less that of the databases.
+  whichever is more, less what its nodes use when idle; the demand there is the slope of all nodes' cores over
+  throughput less that of the databases.
 - *connection cost*: median response of the probe's writes that opened a session for themselves less that of
   writes on lasting sessions, where the record has both.
 """
@@ -80,22 +81,23 @@ class Calibration:
 
 def calibrate(record: RecordReader) -> Calibration:
     """RecordError where the record holds too little."""
-    steps, measured = _windows(record)
+    steps, working, measured = _windows(record)
     topology = Source(record).yaml("topology.yaml")
     endpoints = _endpoints(steps)
     notes: list[str] = []
     used = databases(topology, endpoints)
-    writer_x, reader_x = _rates(steps, True), _rates(steps, False)
+    writer_x, reader_x = _rates(working, True), _rates(working, False)
     nodes = database_nodes(topology)
     primary = [primary_of(nodes).name]
     readers = [node.name for node in readers_of(nodes)] if reader_x.any() else []
-    cpu_write, _ = _slope(writer_x if readers else writer_x + reader_x, _cores(steps, primary))
-    cpu_read, _ = _slope(reader_x, _cores(steps, readers)) if readers else (cpu_write, 0.0)
+    cpu_write, idle_primary = _slope(writer_x if readers else writer_x + reader_x, _cores(working, primary))
+    cpu_read, idle_readers = _slope(reader_x, _cores(working, readers)) if readers else (cpu_write, 0.0)
     own = dict.fromkeys((*primary, *readers))
     everything = steps[0].metrics.nodes("cpu_seconds")
     together = sharing(topology, everything)
     rest = [node for node in together if node not in own]
-    machine_cpu, _ = _slope(writer_x + reader_x, _cores(steps, rest))
+    machine_cpu, idle_rest = _slope(writer_x + reader_x, _cores(working, rest))
+    idle = idle_primary + idle_readers + idle_rest
     limit = record.manifest.resources
     names = list(dict.fromkeys(one.node for one in used))
     pools = [_pool(topology, name) for name in names]
@@ -109,7 +111,7 @@ def calibrate(record: RecordReader) -> Calibration:
         more=tuple(pools[1:]),
         primary=_limit(limit, primary, record),
         replicas=tuple(_limit(limit, [node], record) for node in readers),
-        machine=_machine(topology, steps, measured, together),
+        machine=_machine(topology, steps, measured, together, idle),
         machine_cpu=machine_cpu,
     )
     asked = (record.manifest.load or {}).get("users")
@@ -135,8 +137,8 @@ def calibrate(record: RecordReader) -> Calibration:
     )
 
 
-def _windows(record: RecordReader) -> tuple[list[Step], list[Step]]:
-    """(steps to calibrate from, every step)."""
+def _windows(record: RecordReader) -> tuple[list[Step], list[Step], list[Step]]:
+    """(steps of little load, for service times; those that kept the objective, for demands; every step)."""
     if record.manifest.scenario == "capacity":
         run = read_run(record)
         good, bad = run.knee
@@ -147,7 +149,7 @@ def _windows(record: RecordReader) -> tuple[list[Step], list[Step]]:
                 f"{record.path}: no step kept the objective, so that nothing shows service alone"
             )
         chosen = [s for s in fit if (s.rate or 0) <= ceiling]
-        return (chosen if len({s.rate for s in chosen}) >= 2 else fit[:2]), list(run.steps)
+        return (chosen if len({s.rate for s in chosen}) >= 2 else fit[:2]), fit, list(run.steps)
     source = Source(record)
     if not source.steady:
         raise RecordError(
@@ -164,7 +166,7 @@ def _windows(record: RecordReader) -> tuple[list[Step], list[Step]]:
         record, metrics, 1, "open", figures.offered, None, 1, (end - begin) / 1e9, figures, True, (), None,
         (begin, end), rows,
     )  # fmt: skip
-    return [step], [step]
+    return [step], [step], [step]
 
 
 def _is_writer(endpoint: str) -> bool:
@@ -255,15 +257,19 @@ def _limit(resources: dict[str, Any], nodes: Sequence[str], record: RecordReader
 
 
 def _machine(
-    topology: dict[str, Any], steps: Sequence[Step], measured: Sequence[Step], nodes: Sequence[str]
+    topology: dict[str, Any],
+    steps: Sequence[Step],
+    measured: Sequence[Step],
+    nodes: Sequence[str],
+    idle: float,
 ) -> float:
-    """Cores that these nodes share."""
+    """Cores that these nodes share, less the ``idle`` that they use when nobody asks them for anything."""
     cores = steps[0].most("machine_cores") or float(steps[0].record.manifest.machine.get("cores") or 0)
     if not cores:
         return FOREVER
     cores = shared_cores(topology, cores)
     left = cores - beside(steps, steps[0].metrics.nodes("cpu_seconds"))
-    return float(min(cores, max(left, float(_cores(measured, nodes).max()))))
+    return float(min(cores, max(left, float(_cores(measured, nodes).max())))) - idle
 
 
 def beside(steps: Sequence[Step], nodes: Sequence[str]) -> float:

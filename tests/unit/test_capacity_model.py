@@ -86,7 +86,7 @@ def test_the_model_of_a_pinned_lab_has_its_cores(path: Path, tmp_path: Path) -> 
 
 def test_runs_are_normalised_by_the_pace_of_the_machine(run: Run, tmp_path: Path) -> None:
     assert run.normalised is None
-    assert "Calibration run" not in " ".join(scale(run, None).text)
+    assert "Calibration load" not in " ".join(scale(run, None).text)
     rates = (20.0, 40.0)
     steady = read_run(RecordReader(capacity_record(tmp_path / "a", rates=rates, pace=(390.0, 410.0))))
     assert steady.knee[0] == 40.0
