@@ -218,8 +218,8 @@ def _validate(record: Any, calibration: Calibration, as_json: bool) -> bool:
     console = terminal.out()
     console.print(table)
     console.print(
-        "rates per second, times in ms; * service times are from this rate; the wait's error is a share of the "
-        "mean response; a rate that is not shown is extrapolated",
+        "rates per second, times in ms; * service times are from this rate; the wait's error is a share of "
+        "the mean response; a rate that is not shown is extrapolated",
         style="dim",
     )
     console.print(

@@ -10,7 +10,7 @@ import numpy as np
 from lab.experiment.slo import Objective
 from lab.experiment.step import quantiles, shares
 from reports.capacity.simulator import DROPPED, FAILED, OK, TIMED_OUT, Outcome, simulate
-from reports.capacity.system import FOREVER, Demand, Outage, System, Traffic
+from reports.capacity.system import FOREVER, Demand, Outage, System, Traffic, mean_service
 
 REQUESTS = 40_000
 """Of one simulated rate: some 400 beyond its p99."""
@@ -95,7 +95,7 @@ def _utilisation(system: System, outcome: Outcome) -> dict[str, float]:
                 held = float((outcome.released - outcome.granted)[rows].sum())
                 found[which + name] = held / (size * span)
     if system.machine != FOREVER:
-        work = float(outcome.cpu[ran].sum()) + system.machine_cpu * int(ran.sum())
+        work = float(outcome.cpu[ran].sum() + outcome.beside[ran].sum())
         found["machine"] = work / (system.machine * span)
     busy = np.nansum((outcome.done - outcome.started)[np.isfinite(outcome.done)])
     found["clients"] = float(busy) / (system.clients * span)
@@ -113,7 +113,7 @@ def ceiling(system: System, demands: tuple[Demand, ...]) -> float:
     kept = [(d, d.share / share * (1 - system.cache_hit * d.cacheable)) for d in demands]
     cpu = {True: 0.0, False: 0.0}
     held: dict[tuple[int, bool], float] = {}
-    service = sum(d.share / share * float(d.service.mean()) for d in demands)
+    service = mean_service(demands)
     for d, part in kept:
         mean = float(d.service.mean())
         cpu[d.writes] += part * mean * min(d.cpu, d.held)
@@ -128,9 +128,8 @@ def ceiling(system: System, demands: tuple[Demand, ...]) -> float:
         system.clients / service if service else FOREVER,
     ]
     if system.machine != FOREVER:
-        limits.append(
-            system.machine / (cpu[True] + cpu[False] + system.machine_cpu * sum(p for _, p in kept))
-        )
+        beside = sum(part * float(d.service.mean()) for d, part in kept) / service
+        limits.append(system.machine / (cpu[True] + cpu[False] + system.machine_cpu * beside))
     for (number, writes), work in held.items():
         pool = system.pools[number]
         limits.append((pool.writer if writes else pool.reader) / work if work else FOREVER)

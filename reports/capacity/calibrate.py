@@ -23,7 +23,7 @@ Taken are
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,8 @@ class Calibration:
     """Cost of one connection; None: the record does not tell."""
     notes: tuple[str, ...]
     run: str
+    pace: float | None = None
+    """Of the machine in those steps (``Step.pace``)."""
 
 
 def calibrate(record: RecordReader) -> Calibration:
@@ -104,7 +106,7 @@ def calibrate(record: RecordReader) -> Calibration:
     if any(all(one.endpoint != endpoint for one in used) for endpoint in endpoints):
         pools.append(DIRECT)
     background = background_of(record)
-    demands = _demands(_quietest(steps), used, names, background, cpu_write, cpu_read, notes)
+    demands = _demands(steps, used, names, background, cpu_write, cpu_read, notes)
     system = System(
         instances=int(topology.get("instances") or 20),
         pool=pools[0],
@@ -117,6 +119,7 @@ def calibrate(record: RecordReader) -> Calibration:
     asked = (record.manifest.load or {}).get("users")
     if asked:
         system = System(**{**vars(system), "instances": int(asked)})
+    paces = [step.pace for step in _quietest(steps) if step.pace]
     foreign = beside(steps, everything)
     if foreign > BUSY_BESIDE:
         notes.append(f"Something else used {foreign:.1f} cores of the machine: service times are too long.")
@@ -134,6 +137,7 @@ def calibrate(record: RecordReader) -> Calibration:
         connect_s=_connect(record),
         notes=tuple(notes),
         run=record.manifest.run,
+        pace=float(np.mean(paces)) if paces else None,
     )
 
 
@@ -289,38 +293,25 @@ def _demands(
     notes: list[str],
 ) -> tuple[Demand, ...]:
     """One class for each name and endpoint. ``write``, ``read``: CPU seconds of a database node a request."""
-    samples: dict[tuple[str, str], list[Any]] = {}
-    for step in steps:
-        service, name, endpoint = _ok(step.requests)
-        for n, word in enumerate(name.words):
-            for e, place in enumerate(endpoint.words):
-                rows = (name.codes == n) & (endpoint.codes == e)
-                if rows.any():
-                    samples.setdefault((word, place), []).append(service[rows])
-    merged = {key: np.concatenate(parts) for key, parts in samples.items()}
-    few = sorted(f"{name} ({len(v)})" for (name, _), v in merged.items() if len(v) < LEAST_SAMPLES)
+    counts, samples = _samples(steps)
+    few = sorted(f"{name} ({len(v)})" for (name, _), v in samples.items() if len(v) < LEAST_SAMPLES)
     if few:
         notes.append(f"Fewer than {LEAST_SAMPLES} service times of {', '.join(few)}.")
-    count = sum(len(v) for v in merged.values())
+    count = sum(counts.values())
     if not count:
         raise RecordError("the record holds no answered request to calibrate from")
     at = {one.endpoint: one for one in used}
-    mean = {
-        side: float(np.concatenate(mine).mean())
-        for side in (True, False)
-        if (mine := [v for (_, place), v in merged.items() if _is_writer(place) == side])
-    }
+    mean = {side: _weighted(samples, counts, side) for side in (True, False)}
     found = []
     for (name, place), values in sorted(
-        merged.items(), key=lambda item: (not _is_writer(item[0][1]), item[0])
+        samples.items(), key=lambda item: (not _is_writer(item[0][1]), item[0])
     ):
         writes, pool = _is_writer(place), at.get(place)
-        here = float(np.concatenate([v for (_, p), v in merged.items() if p == place]).mean())
-        held, queried, fresh = _held(steps, pool, place, here) if pool else (1.0, 1.0, True)
+        held, queried, fresh = _held(_quietest(steps), pool) if pool else (1.0, 1.0, True)
         found.append(
             Demand(
                 name,
-                len(values) / count,
+                counts[name, place] / count,
                 writes,
                 values,
                 held,
@@ -335,6 +326,36 @@ def _demands(
     return tuple(found)
 
 
+def _samples(steps: Sequence[Step]) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], Any]]:
+    """(how often each name and endpoint was answered, its service times at the least rates with enough)"""
+    quiet = _quietest(steps)
+    counts: dict[tuple[str, str], int] = {}
+    parts: dict[tuple[str, str], list[Any]] = {}
+    for step in sorted(steps, key=lambda s: s.rate or 0.0):
+        service, name, endpoint = _ok(step.requests)
+        for n, word in enumerate(name.words):
+            for e, place in enumerate(endpoint.words):
+                rows = (name.codes == n) & (endpoint.codes == e)
+                if not rows.any():
+                    continue
+                key = (word, place)
+                counts[key] = counts.get(key, 0) + int(rows.sum())
+                known = parts.setdefault(key, [])
+                # A rare class, such as a report, is looked for at greater rates too.
+                if any(step is one for one in quiet) or sum(map(len, known)) < LEAST_SAMPLES:
+                    known.append(service[rows])
+    return counts, {key: np.concatenate(known) for key, known in parts.items()}
+
+
+def _weighted(
+    samples: Mapping[tuple[str, str], Any], counts: Mapping[tuple[str, str], int], writes: bool
+) -> float:
+    """Mean service time of one side, seconds."""
+    mine = [key for key in samples if _is_writer(key[1]) == writes]
+    total = sum(counts[key] for key in mine)
+    return sum(counts[key] * float(samples[key].mean()) for key in mine) / total if total else 1.0
+
+
 def _quietest(steps: Sequence[Step]) -> list[Step]:
     """Steps of the least rates that have ``SAMPLES`` requests together."""
     chosen: list[Step] = []
@@ -346,7 +367,7 @@ def _quietest(steps: Sequence[Step]) -> list[Step]:
     return chosen
 
 
-def _held(steps: Sequence[Step], pool: Database, endpoint: str, mean: float) -> tuple[float, float, bool]:
+def _held(steps: Sequence[Step], pool: Database) -> tuple[float, float, bool]:
     """(share of the service time that holds a connection, queried of it, sessions of their own) at a pool.
 
     Shares are 1 where nobody counted.
@@ -358,16 +379,20 @@ def _held(steps: Sequence[Step], pool: Database, endpoint: str, mean: float) -> 
         if share is None:
             continue
         length = (step.window[1] - step.window[0]) / NS
-        seconds += length
         in_use += share * pool.size * length
-        count += int(pc.sum(pc.equal(step.requests["endpoint"].cast(pa.string()), endpoint)).as_py() or 0)
+        service, _, endpoint = _ok(step.requests)
+        mine = np.asarray([word == pool.endpoint for word in endpoint.words] or [False])
+        seconds += float(service[mine[endpoint.codes]].sum()) if len(service) else 0.0
+        count += int(
+            pc.sum(pc.equal(step.requests["endpoint"].cast(pa.string()), pool.endpoint)).as_py() or 0
+        )
         assigned += pool.growth(step, "pgb_assignment") or 0.0
         for metric in sums:
             sums[metric] += pool.growth(step, metric) or 0.0
     fresh = pool.mode == "session" and assigned > count / 2
-    if not count or not in_use:
+    if not seconds or not in_use:
         return 1.0, 1.0, fresh
-    held = 1.0 if pool.mode == "session" and not fresh else in_use / count / mean
+    held = 1.0 if pool.mode == "session" and not fresh else in_use / seconds
     queried = sums["pgb_query_time"] / sums["pgb_xact_time"] if sums["pgb_xact_time"] else 1.0
     return min(1.0, max(0.01, held)), min(1.0, queried), fresh
 

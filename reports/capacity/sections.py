@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from lab.topology.instances import ACU_PRICE
 from reports.analysis.little import LEAST
 from reports.analysis.little import law as hold
@@ -24,7 +26,7 @@ from reports.capacity.whatif import ASSUMES
 from reports.experiments import Section, Table
 from reports.view import number
 
-PACE_HOLDS = 0.15
+PACE_HOLDS = 0.20
 """Change of the calibration's rate during a run that the report warns of."""
 EVIDENCE = ("requests.parquet", "cells.parquet", "metrics.parquet")
 
@@ -402,11 +404,16 @@ def scale(run: Run, calibration: Calibration | None) -> Section:
 
 def _pace(run: Run) -> str:
     """The machine's pace, and how far it held."""
-    low, high = min(run.pace), max(run.pace)
-    said = f"Calibration load, the same in every run: {' and '.join(number(x) for x in run.pace)}/s"
-    said += " before and after it" if len(run.pace) > 1 else " before it"
+    low, middle, high = (float(x) for x in np.percentile(run.pace, (10, 50, 90)))
+    said = (
+        f"Calibration load, the same everywhere, {len(run.pace)} times between the steps: {number(middle)}/s "
+        f"(median; {number(low)} to {number(high)} are the 10th and 90th percentile)"
+    )
     if run.normalised is not None:
-        said += f"; knee ÷ calibration = {run.normalised:.3f}, which runs of other days can be compared by"
+        said += (
+            f"; knee ÷ calibration of its time = {run.normalised:.4f}, by which runs of a machine whose pace "
+            "changes can be compared"
+        )
     if high > (1 + PACE_HOLDS) * low:
         said += (
             f". The machine's pace changed by {100 * (high / low - 1):.0f} % meanwhile: measure again on a "

@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lab.errors import UsageError
-from reports.capacity.system import FOREVER, Demand, Floats, Outage, System, Traffic
+from reports.capacity.system import FOREVER, Demand, Floats, Outage, System, Traffic, mean_service
 
 OK, DROPPED, TIMED_OUT, FAILED, UNFINISHED = range(5)
 """Outcomes: answered; no client was free in time; the pool had no connection in time; the outage broke it;
@@ -70,6 +70,8 @@ class Outcome:
     """Demand on the node's CPU."""
     service: Floats
     """The service time that was drawn."""
+    beside: Floats
+    """Demand on the machine's cores beside that on the node's."""
 
     @property
     def response(self) -> Floats:
@@ -107,10 +109,11 @@ def simulate(system: System, traffic: Traffic, outage: Outage | None = None) -> 
         traffic.demands, kind, "fresh"
     ).astype(bool)
     cpu = np.minimum(np.where(hit, 0.0, _per_kind(traffic.demands, kind, "cpu") * service), held)
+    own = np.where(hit, 0.0, system.machine_cpu * service / mean_service(traffic.demands))
     arrived = _arrivals(traffic, n, random)
     think = random.choice(traffic.think, n) if traffic.rate is None else np.zeros(0)
     started, granted, released, done, given_up = _run(
-        system, arrived, think, pool, lasting, node, cpu, held - cpu, service - held, outage
+        system, arrived, think, pool, lasting, node, cpu, held - cpu, service - held, own, outage
     )
     state = np.where(np.isfinite(done), OK, UNFINISHED).astype(np.int8)
     for index, why in given_up.items():
@@ -118,7 +121,7 @@ def simulate(system: System, traffic: Traffic, outage: Outage | None = None) -> 
     if outage is not None:
         broken = (node == 0) & (granted < outage.begin) & (released > outage.begin)
         state[broken & (state == OK)] = FAILED
-    return Outcome(arrived, started, granted, released, done, state, kind, pool, node, cpu, service)
+    return Outcome(arrived, started, granted, released, done, state, kind, pool, node, cpu, service, own)
 
 
 def _check(system: System, traffic: Traffic) -> None:
@@ -204,6 +207,7 @@ def _run(
     cpus: Floats,
     delays: Floats,
     rests: Floats,
+    owns: Floats,
     outage: Outage | None,
 ) -> tuple[Floats, Floats, Floats, Floats, dict[int, int]]:
     """The events. Plain lists and one loop: a million requests have to take seconds."""
@@ -222,7 +226,7 @@ def _run(
     timeouts = [one.wait_timeout for one in system.pools for _ in range(2)]
     waiting: list[deque[int]] = [deque() for _ in free]
     sides = range(len(free))
-    own = system.machine_cpu
+    own = owns.tolist()
     # The nodes, and last the machine that they share.
     cpus_of = [_Cpu(cores) for cores in (system.primary, *system.replicas)]
     shared = system.machine != FOREVER
@@ -259,7 +263,7 @@ def _run(
         granted[i] = now
         # What a quota and the machine take of a lone request's time is part of its service time already.
         spend(i, cpu[i] / cpus_of[node[i]].speed - cpu[i])
-        work = own + cpu[i]
+        work = own[i] + cpu[i]
         if shared and work > 0:
             occupied = work / cpus_of[last].speed
             enter(last, i, now, spend(i, occupied), occupied)

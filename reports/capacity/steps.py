@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +44,8 @@ class Step:
     """Of the cell, ns."""
     requests: pa.Table
     """Raw requests of the step, its warm-up left out."""
+    pace: float | None = None
+    """Transactions per second of the calibration load, mean of those before and after the step."""
 
     @property
     def window(self) -> tuple[int, int]:
@@ -85,14 +89,13 @@ class Run:
     steps: tuple[Step, ...]
     topology: dict[str, Any]
     pace: tuple[float, ...] = ()
-    """Transactions per second of the calibration load, before and after: of this record, not of earlier ones
-    that it went on from. Empty in records older than it."""
+    """Transactions per second of the calibration load, each time: of this record, not of earlier ones that it
+    went on from. Empty in records older than it."""
 
     @property
     def normalised(self) -> float | None:
-        """Knee ÷ mean pace: what runs of a machine whose pace changes have in common."""
-        good, _ = self.knee
-        return good / (sum(self.pace) / len(self.pace)) if good is not None and self.pace else None
+        """The knee in units of the calibration: what runs of a machine whose pace changes have in common."""
+        return threshold([(s.rate / s.pace, s.good) for s in self.open if s.rate and s.pace])
 
     @property
     def open(self) -> list[Step]:
@@ -123,7 +126,28 @@ def read_run(record: RecordReader) -> Run:
     steps = _steps(record, slo, set())
     if not steps:
         raise RecordError(f"{record.path} holds no step of load that ended")
-    return Run(record, slo, tuple(steps), Source(record).yaml("topology.yaml"), _pace(record))
+    return Run(
+        record, slo, tuple(steps), Source(record).yaml("topology.yaml"), tuple(x for _, x in _pace(record))
+    )
+
+
+def threshold(points: Sequence[tuple[float, bool]]) -> float | None:
+    """Where good turns bad: the value that the fewest points contradict (good ones above it, bad ones below).
+
+    Between two points their geometric mean; where several places are as right, the middle of those. None
+    where nothing but one kind fits better: no knee was seen.
+    """
+    ordered = sorted(points)
+    wrong = [
+        sum(not fine for _, fine in ordered[:cut]) + sum(fine for _, fine in ordered[cut:])
+        for cut in range(len(ordered) + 1)
+    ]
+    inside = range(1, len(ordered))
+    if not inside or min(wrong[cut] for cut in inside) > min(wrong[0], wrong[-1]):
+        return None
+    least = min(wrong[cut] for cut in inside)
+    found = [math.sqrt(ordered[cut - 1][0] * ordered[cut][0]) for cut in inside if wrong[cut] == least]
+    return math.sqrt(found[0] * found[-1])
 
 
 def background_of(record: RecordReader) -> tuple[str, ...]:
@@ -137,11 +161,19 @@ def between(requests: pa.Table, begin: int, end: int) -> pa.Table:
     return requests.filter(pc.and_(pc.greater_equal(intended, begin), pc.less(intended, end)))
 
 
-def _pace(record: RecordReader) -> tuple[float, ...]:
-    told = [
-        row["result"].get("step") for row in record.cells() if row["parameters"].get("loop") == CALIBRATION
+def _pace(record: RecordReader) -> list[tuple[int, float]]:
+    """(begin, transactions per second) of each calibration."""
+    return [
+        (int(row["begin"]), float(step["throughput"]))
+        for row in record.cells()
+        if row["parameters"].get("loop") == CALIBRATION and (step := row["result"].get("step"))
     ]
-    return tuple(float(step["throughput"]) for step in told if step)
+
+
+def _pace_at(pace: Sequence[tuple[int, float]], moment: int) -> float | None:
+    """Mean of the calibrations next to a moment."""
+    beside = [x for t, x in pace if t < moment][-1:] + [x for t, x in pace if t >= moment][:1]
+    return sum(beside) / len(beside) if beside else None
 
 
 def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
@@ -152,7 +184,7 @@ def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
         if path.exists():
             found = _steps(RecordReader(path), slo, {*seen, record.manifest.run})
     metrics = Metrics(record)
-    background = background_of(record)
+    background, pace = background_of(record), _pace(record)
     everything = whole(record.table("requests", COLUMNS))
     for row in record.cells():
         asked, told = row["parameters"], row["result"]
@@ -177,6 +209,7 @@ def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
                 lag_p99_ms=lag.get("p99"),
                 span=(int(row["begin"]), int(row["end"])),
                 requests=between(rows, figures.begin, figures.end + 1),
+                pace=_pace_at(pace, int(row["begin"])),
             )
         )
     return found

@@ -77,7 +77,9 @@ class System:
     machine: float = FOREVER
     """Cores that all parts share (the lab's own machine); infinite where each has its own."""
     machine_cpu: float = 0.0
-    """Demand of one request on those cores beside the databases: generator, pooler, router, collectors."""
+    """Mean demand of a request on those cores beside that at its node: pooler, router, standby, generator.
+
+    Each has its part in proportion to its service time: more statements, more to pass on."""
     cache_hit: float = 0.0
     """Share of the cacheable requests that the cache answers."""
     cache_time: float = 0.0005
@@ -129,3 +131,8 @@ class Traffic:
     def at(self, rate: float, requests: int | None = None) -> Traffic:
         """The same requests at another rate."""
         return replace(self, rate=rate, requests=requests or self.requests)
+
+
+def mean_service(demands: tuple[Demand, ...]) -> float:
+    """Mean service time over all classes, seconds."""
+    return sum(d.share * float(d.service.mean()) for d in demands) / sum(d.share for d in demands)

@@ -3,20 +3,21 @@
 Every point has an error for throughput, p50, p95, p99 and pool wait: (model − lab) ÷ lab; the wait's is of
 the mean response, since a wait that is next to nothing has no ratio worth telling. A point is *shown* where
 throughput, p50, p95 and wait lie within the bound: the larger of 15 % and the lab's own spread between
-repeats of that rate. What lies beyond the last rate up to which all points are shown is *extrapolated*.
+repeats of that rate. Where the record tells the machine's pace, each step is simulated at its own. What lies
+beyond the last rate up to which all points are shown is *extrapolated*.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.errors import UsageError
 from reports.capacity.answer import Point, knee, point
 from reports.capacity.calibrate import Calibration
 from reports.capacity.simulator import simulate
 from reports.capacity.steps import Run, Step
-from reports.capacity.system import Traffic
+from reports.capacity.system import Demand, System, Traffic
 
 LEAST_LOADS = 6
 BOUND = 0.15
@@ -84,7 +85,7 @@ def validate(run: Run, calibration: Calibration) -> Validation:
 def _compare(steps: Sequence[Step], rate: float, calibration: Calibration) -> Compared:
     of_lab = [_lab(step) for step in steps]
     lab = {name: _mean([one[name] for one in of_lab]) for name in FIGURES}
-    model = _model(steps[0], rate, calibration)
+    model = _model(steps, rate, calibration)
     error: dict[str, float | None] = {}
     bound: dict[str, float] = {}
     for name in FIGURES:
@@ -112,20 +113,33 @@ def _lab(step: Step) -> dict[str, float | None]:
     }
 
 
-def _model(step: Step, rate: float, calibration: Calibration) -> dict[str, float | None]:
-    """As many requests as the step had, and more seeds where these are few: overload grows with time."""
-    count = max(100, round(rate * step.seconds))
-    seeds = max(1, -(-LEAST_REQUESTS * 5 // count))
+def _model(steps: Sequence[Step], rate: float, calibration: Calibration) -> dict[str, float | None]:
+    """Each step with as many requests as it had, since overload grows with time; more seeds where few."""
     found: list[Point] = []
-    for seed in range(1, seeds + 1):
-        outcome = simulate(calibration.system, Traffic(calibration.demands, count, rate, seed=seed))
-        found.append(point(calibration.system, calibration.demands, outcome, rate))
+    for step in steps:
+        count = max(100, round(rate * step.seconds))
+        seeds = max(1, -(-LEAST_REQUESTS * 5 // count // len(steps)))
+        system, demands = _at_pace(calibration, step.pace)
+        for seed in range(1, seeds + 1):
+            outcome = simulate(system, Traffic(demands, count, rate, seed=step.cell + 100 * seed))
+            found.append(point(system, demands, outcome, rate))
     names = ("p50", "p95", "p99")
     return {
         "throughput": _mean([one.throughput for one in found]),
         "wait": _mean([one.wait for one in found]),
         **{name: _mean([one.response[name] for one in found]) for name in names},
     }
+
+
+def _at_pace(calibration: Calibration, pace: float | None) -> tuple[System, tuple[Demand, ...]]:
+    """The model on a machine of another pace: all that takes time takes so much longer."""
+    if pace is None or calibration.pace is None:
+        return calibration.system, calibration.demands
+    slower = calibration.pace / pace
+    return (
+        replace(calibration.system, machine_cpu=slower * calibration.system.machine_cpu),
+        tuple(replace(d, service=slower * d.service) for d in calibration.demands),
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
