@@ -1,8 +1,8 @@
 """What ends the capacity: the resource that binds, named with its evidence.
 
-A pure function over the figures of the steps. Looked at is the step in which it shows: the first bad one of
-the least bad rate (where all were good, the greatest). Cause before effect: the first of these that is under
-pressure.
+A pure function over the figures of the steps. Looked at are the bad steps of the least bad rate and of
+those next to it, four at most (where all rates were good, the greatest step): a few seconds show little, so
+that what binds is what at least half of them show. Cause before effect: in each the first of these that is under pressure.
 
 - *generator*: its process at 90 % of a core a worker, held back by its quota for 5 % of the time, or its own
   lateness (p99) over 50 ms on a machine that is not full (on a full one everybody is late). Then what was
@@ -15,11 +15,12 @@ pressure.
   its limit.
 - *primary CPU*, *replica CPU*: 85 % of the node's limit, or held back by its quota for 5 % of the time
   (30 %, where it used less than half of the limit that the record names).
-- *WAL*: as many wait for WAL to be written, flushed or confirmed.
+- *machine*: the cores that the nodes share used to 85 % (on a pinned lab those that are not the clients'): a
+  lower bound too, since nodes of one machine hold each other up.
+- *WAL*: as many as for *lock* wait for WAL to be written, flushed or confirmed, on a machine that is not full
+  (on a full one whoever writes it waits for CPU).
 - *replica*: replay more than 5 s behind.
 - *cache*: fewer hits than half of those of the first step.
-- *machine*: the cores that the nodes share used to 95 % (on a pinned lab those that are not the clients'): a
-  lower bound too, since nodes of one machine hold each other up.
 - *clients*: all users busy: the offered concurrency ended first, so a lower bound.
 
 Where nothing is under pressure the answer is *unknown*, with the nearest named.
@@ -27,6 +28,7 @@ Where nothing is under pressure the answer is *unknown*, with the nearest named.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from lab.experiment.ladder import Ladder
@@ -43,9 +45,12 @@ SESSIONS = 1.0
 CONNECTIONS_FULL = 0.95
 GENERATOR_LAG_MS = 50.0
 GENERATOR_FULL = 0.90
-MACHINE_FULL = 0.95
+MACHINE_FULL = 0.85
 LAG_S = 5.0
 CLIENTS_FULL = 0.95
+LOOKED_AT = 4
+NEAR = 1.1
+"""Times the least bad rate: farther up everything is full."""
 LOWER_BOUND = ("generator", "machine", "clients")
 
 
@@ -114,17 +119,27 @@ def binding(loads: list[Load]) -> Constraint:
     if not loads:
         return Constraint("unknown", "no step was measured")
     _, bad = Ladder(1.0).bracket([(load.rate, load.good) for load in loads])
-    step = next(
-        (load for load in loads if load.rate == bad and not load.good), max(loads, key=lambda load: load.rate)
-    )
     first = min(loads, key=lambda load: load.rate)
-    found = [(name, said) for name, test in _TESTS.items() if (said := test(step, first))]
-    where = f"at {step.rate:g}/s"
-    if found:
-        name, said = found[0]
-        return Constraint(
-            name, f"{said} {where}", name in LOWER_BOUND, tuple(f"{n}: {s}" for n, s in found[1:])
+    looked_at = [
+        load for load in loads if bad is not None and bad <= load.rate <= NEAR * bad and not load.good
+    ]
+    looked_at = sorted(looked_at, key=lambda load: load.rate)[:LOOKED_AT]
+    looked_at = looked_at or [max(loads, key=lambda load: load.rate)]
+    shown = [
+        [(name, said) for name, test in _TESTS.items() if (said := test(step, first))] for step in looked_at
+    ]
+    votes = Counter(found[0][0] for found in shown if found)
+    name = max(_TESTS, key=lambda name: votes[name])
+    if 2 * votes[name] >= len(looked_at):
+        step, found = next(
+            (step, found)
+            for step, found in zip(looked_at, shown, strict=True)
+            if found and found[0][0] == name
         )
+        also = tuple(f"{other}: {said}" for other, said in found[1:])
+        return Constraint(name, f"{found[0][1]} at {step.rate:g}/s", name in LOWER_BOUND, also)
+    step = looked_at[0]
+    where = f"at {step.rate:g}/s"
     nearest = max(_uses(step), key=lambda item: item[1], default=None)
     if nearest is None:
         return Constraint("unknown", f"no resource was sampled {where}")
@@ -243,10 +258,10 @@ _TESTS = {
     "pool": _pool,
     "primary CPU": _primary,
     "replica CPU": _replica_cpu,
+    "machine": _machine,
     "WAL": _wal,
     "replica": _replica,
     "cache": _cache,
-    "machine": _machine,
     "clients": _clients,
 }
 

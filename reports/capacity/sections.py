@@ -282,8 +282,8 @@ def scaling(
     else:
         most = max(found, key=lambda one: one.knee)
         said = f"No: at the knee the most used, {most.name}, stands at {100 * most.knee:.0f} %."
-        if constraint.lower_bound:
-            said = f"Not known: what ended it is {constraint.name}, before the database's own limits did."
+        if constraint.lower_bound or constraint.name == "unknown":
+            said = f"Not known: no limit of the database's own ended it ({constraint.name})."
     text = (
         said,
         f"A rule that adds capacity at {100 * THRESHOLD:.0f} % (assumed: the same of each limit) helps if a "

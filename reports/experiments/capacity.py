@@ -234,11 +234,11 @@ def _signal(noticed: Sequence[Signal], constraint: Constraint) -> Finding:
     """Automatic scaling on paper: the strongest signal at the knee, of its threshold."""
     most = max(noticed, key=lambda one: one.knee)
     share = 100 * most.knee / THRESHOLD
-    unknown = share < 100 and constraint.lower_bound
+    unknown = share < 100 and (constraint.lower_bound or constraint.name == "unknown")
     return Finding(
         metric="capacity.signal", unit="%", value=share,
         status="inconclusive" if unknown else None,
-        why=f"{constraint.name} ended it before the database's own limits did" if unknown else "",
+        why=f"no limit of the database's own ended it: {constraint.name}" if unknown else "",
         evidence=EVIDENCE,
         detail={"threshold": THRESHOLD, "signals": {one.name: vars(one) for one in noticed}},
     )  # fmt: skip

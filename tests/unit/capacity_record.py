@@ -65,7 +65,7 @@ def capacity_record(
 
     Args:
         machine: share of 8 cores that the host is told to use beside.
-        pace: transactions per second of the calibration load, before and after.
+        pace: transactions per second of the calibration load, measured behind the steps.
     """
     topology = json.loads(json.dumps(TOPOLOGY))
     topology["poolers"][0]["max_server_connections"] = truth.pool.writer + truth.pool.reader

@@ -83,6 +83,34 @@ def test_of_a_bad_rate_a_bad_step_is_looked_at() -> None:
     assert binding([CALM, lucky, stuck, stuck]).name == "replica CPU"
 
 
+def test_what_half_of_the_bad_steps_show_binds() -> None:
+    locked = replace(BAD, waits={"Lock:tuple": 9.0, "CPU": 1.0})
+    busy = replace(BAD, rate=210, replica_cpu=1.0)
+
+    assert binding([CALM, locked, busy, busy]).name == "replica CPU"
+    assert "at 210/s" in binding([CALM, locked, busy, busy]).evidence
+    # As often as another: the cause before the effect.
+    assert binding([CALM, busy, busy, locked, locked]).name == "lock"
+    # One of three is chance.
+    assert binding([CALM, BAD, BAD, replace(busy, rate=220)]).name == "unknown"
+
+
+def test_steps_far_beyond_the_knee_are_not_looked_at() -> None:
+    full = replace(BAD, replica_cpu=1.0)
+    flood = [replace(BAD, rate=250 + i, machine=1.0) for i in range(9)]
+
+    assert binding([CALM, full, *flood]).name == "replica CPU"
+
+
+def test_on_a_full_machine_waiting_for_wal_is_waiting_for_cpu() -> None:
+    waits = {"IO:WALSync": 3.0, "CPU": 2.0}
+
+    assert binding([CALM, replace(BAD, waits=waits, machine=0.84)]).name == "WAL"
+    found = binding([CALM, replace(BAD, waits=waits, machine=0.9)])
+    assert found.name == "machine"
+    assert any(text.startswith("WAL") for text in found.also)
+
+
 def test_nothing_measured_is_unknown() -> None:
     assert binding([]).name == "unknown"
 

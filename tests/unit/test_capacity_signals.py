@@ -61,6 +61,7 @@ def test_the_strongest_signal_is_held_against_the_threshold() -> None:
 def test_what_the_machine_ended_shows_only_what_was_noticed() -> None:
     assert _signal(LATE, MACHINE).status == "inconclusive"
     assert "machine" in _signal(LATE, MACHINE).why
+    assert _signal(LATE, Constraint("unknown", "nothing was under pressure")).status == "inconclusive"
     assert _signal(TIMELY, MACHINE).status is None
 
 
