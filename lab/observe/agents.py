@@ -20,6 +20,7 @@ UNITS = {
     "io_read": ("io_read_bytes", 1.0),
     "io_write": ("io_write_bytes", 1.0),
     "processes": ("processes", 1.0),
+    "agent_ns": ("collector_cpu_seconds", 1e-9),
     "agent_ticks": ("collector_cpu_seconds", 0.01),
 }
 """Name in the datagram → metric and factor. Clock ticks are 1/100 s on every Linux (USER_HZ)."""

@@ -1,8 +1,9 @@
 """What ends the capacity: the resource that binds, named with its evidence.
 
-A pure function over the figures of the steps. Looked at are the bad steps of the least bad rate and of
-those next to it, four at most (where all rates were good, the greatest step): a few seconds show little, so
-that what binds is what at least half of them show. Cause before effect: in each the first of these that is under pressure.
+A pure function over the figures of the steps. Looked at are the bad steps of the least bad rate and of those
+next to it, four at most (where all rates were good, the greatest step): a few seconds show little, so that
+what binds is what at least half of them show. Cause before effect: in each the first of these that is under
+pressure.
 
 - *generator*: its process at 90 % of a core a worker, held back by its quota for 5 % of the time, or its own
   lateness (p99) over 50 ms on a machine that is not full (on a full one everybody is late). Then what was

@@ -39,7 +39,8 @@ def test_trial_needs_the_token() -> None:
 
 
 def test_agent_datagram() -> None:
-    rows = agents.parse(b"tok pg1 cpu_ns=2500000000 memory=7 agent_ticks=50 bogus=1 io_read=x", "tok", 11)
+    told = b"tok pg1 cpu_ns=2500000000 memory=7 agent_ns=500000000 bogus=1 io_read=x"
+    rows = agents.parse(told, "tok", 11)
     assert [(row["t"], row["node"], row["metric"], row["value"]) for row in rows] == [
         (11, "pg1", "cpu_seconds", 2.5),
         (11, "pg1", "memory_bytes", 7.0),
@@ -50,6 +51,11 @@ def test_agent_datagram() -> None:
 @pytest.mark.parametrize("datagram", [b"wrong pg1 memory=7", b"tok pg1", b"", b"\xff\xfe", b"tok"])
 def test_agent_datagram_dropped(datagram: bytes) -> None:
     assert agents.parse(datagram, "tok", 1) == []
+
+
+def test_agent_datagram_where_the_kernel_tells_ticks_alone() -> None:
+    rows = agents.parse(b"tok pg1 agent_ticks=50", "tok", 11)
+    assert [(row["metric"], row["value"]) for row in rows] == [("collector_cpu_seconds", 0.5)]
 
 
 def agent_says(cgroup: str = "/sys/fs/cgroup") -> dict[str, float]:
