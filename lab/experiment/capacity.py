@@ -2,10 +2,8 @@
 
 Open-loop steps look for the knee (``ladder``), each judged by the objective, its steadiness (``steady``) and
 the generator's own lateness; a step that is not steady is run once more for twice as long. Then every rate is
-repeated, for the spread. Beside it a closed loop over rising concurrency, for the scalability law. Between
-the steps stands a *calibration*, one load that is the same everywhere: machines change their pace within
-minutes, and steps and runs can be compared by rate ÷ calibration. A cell is one step; its ``result`` holds
-``step`` (the figures), ``good`` and ``why``.
+repeated, for the spread. Beside it a closed loop over rising concurrency, for the scalability law. A cell is
+one step; its ``result`` holds ``step`` (the figures), ``good`` and ``why``.
 """
 
 from __future__ import annotations
@@ -36,10 +34,6 @@ NAME = "capacity"
 BEYOND = 15
 """Requests beyond the objective's percentile that a step should have; ten are needed once warm-up is cut."""
 LONGEST_S = 60.0
-CALIBRATION_S = 3.0
-CALIBRATION = LoadSpec(workload="select-only", users=4, arrivals="closed", duration_s=CALIBRATION_S)
-"""Pgbench's reads by key, by four clients: on any topology, and CPU alone. Five in a row on one lab differed
-by 4 % (coefficient of variation), five of its writes by 8 to 12 %, since those wait for disks too."""
 CELL_S = 5.0
 """What a step takes beside its load: to bring it to the client, connect, drain and fetch."""
 
@@ -150,12 +144,9 @@ def run_capacity(
         try:
             steps.climb([row for row in earlier if row["parameters"]["loop"] == "open"])
             done = {row["parameters"]["users"] for row in earlier if row["parameters"]["loop"] == "closed"}
-            levels = [level for level in depth.levels if level not in done]
-            if levels:
-                steps.calibration()
-            for level in levels:
-                steps.closed(level)
-            steps.calibration()
+            for level in depth.levels:
+                if level not in done:
+                    steps.closed(level)
         except KeyboardInterrupt:
             run.progress.say(
                 f"its steps count when it goes on: the same command with --resume {run.record.path}"
@@ -192,7 +183,6 @@ class _Steps:
         )
         steps: list[Step] = [(row["parameters"]["rate"], row["result"]["good"]) for row in earlier]
         while (rate := ladder.following(steps)) is not None:
-            self.calibration()
             repeat = 1 + sum(1 for known, _ in steps if known == rate)
             good, bad = ladder.bracket(steps)
             if good is not None and bad is not None:
@@ -228,13 +218,6 @@ class _Steps:
             cell.result |= {"step": figures.as_json() if figures else None}
         if figures is not None:
             run.progress.say(f"N = {level}: {figures.throughput:.0f}/s", "dim")
-
-    def calibration(self) -> None:
-        """The machine's pace now: transactions per second of the load that is the same everywhere."""
-        run, asked = self.run, CALIBRATION
-        with run.cell("calibration", loop="calibration", users=asked.users, seconds=CALIBRATION_S) as cell:
-            figures, _ = self._measured(cell, replace(asked, seed=run.seed))
-            cell.result |= {"step": figures.as_json() if figures else None}
 
     def _spec(self, cell: Cell, **values: Any) -> LoadSpec:
         plan, seed = self.plan, self.run.seed + 1000 * cell.number
@@ -296,8 +279,7 @@ def earlier_cells(
     if load.get("resumes"):
         with contextlib.suppress(RecordError):
             found = earlier_cells(resume.resolve().parent / str(load["resumes"]), plan, topology, scale)
-    steps = (row for row in record.cells() if row["parameters"]["loop"] != "calibration")
-    return [*found, *(row for row in steps if row["result"].get("step") is not None)]
+    return [*found, *(row for row in record.cells() if row["result"].get("step") is not None)]
 
 
 def estimate_s(plan: CapacityPlan) -> float:
@@ -307,8 +289,7 @@ def estimate_s(plan: CapacityPlan) -> float:
     rates = [plan.rate * FACTOR**i for i in range(up)]
     rates += [rates[-1]] * math.ceil(math.log2(math.log(FACTOR) / math.log(1 + depth.precision)))
     steps = depth.repeats * sum(min(LONGEST_S, max(depth.step_s, wanted / r)) + CELL_S for r in rates)
-    calibration = (depth.repeats * len(rates) + 2) * (CALIBRATION_S + CELL_S / 2)
-    return 15 + calibration + steps + len(depth.levels) * (depth.closed_s + CELL_S)
+    return 15 + steps + len(depth.levels) * (depth.closed_s + CELL_S)
 
 
 def _job(topology: Topology, quick: bool) -> Job:

@@ -27,7 +27,7 @@ from reports.experiments import Section, Table
 from reports.view import number
 
 PACE_HOLDS = 0.20
-"""Change of the calibration's rate during a run that the report warns of."""
+"""Change of the machine's pace during a run that the report warns of."""
 EVIDENCE = ("requests.parquet", "cells.parquet", "metrics.parquet")
 
 
@@ -406,13 +406,13 @@ def _pace(run: Run) -> str:
     """The machine's pace, and how far it held."""
     low, middle, high = (float(x) for x in np.percentile(run.pace, (10, 50, 90)))
     said = (
-        f"Calibration load, the same everywhere, {len(run.pace)} times between the steps: {number(middle)}/s "
-        f"(median; {number(low)} to {number(high)} are the 10th and 90th percentile)"
+        "The machine's pace, in samples that a collector takes per second of its CPU (always the same work): "
+        f"{number(middle)} (median of the steps; 10th and 90th percentile {number(low)} and {number(high)})"
     )
     if run.normalised is not None:
         said += (
-            f"; knee ÷ calibration of its time = {run.normalised:.4f}, by which runs of a machine whose pace "
-            "changes can be compared"
+            f"; knee ÷ pace = {number(run.normalised)}, by which runs of a machine whose pace changes can be "
+            "compared"
         )
     if high > (1 + PACE_HOLDS) * low:
         said += (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,7 @@ from lab.record.schema import NS
 from loadtests.format import whole
 from reports.analysis.metrics import Metrics, Series, increase, total, weighted_mean
 from reports.analysis.source import Source
-
-CALIBRATION = "calibration"
-"""Loop of the cells that measure the machine, and not the topology."""
+from reports.capacity.machine import sharing
 
 
 @dataclass
@@ -45,7 +43,7 @@ class Step:
     requests: pa.Table
     """Raw requests of the step, its warm-up left out."""
     pace: float | None = None
-    """Transactions per second of the calibration load, mean of those before and after the step."""
+    """Of the machine: samples that a collector took per second of its CPU. None where it was not sampled."""
 
     @property
     def window(self) -> tuple[int, int]:
@@ -88,13 +86,16 @@ class Run:
     slo: Objective
     steps: tuple[Step, ...]
     topology: dict[str, Any]
-    pace: tuple[float, ...] = ()
-    """Transactions per second of the calibration load, each time: of this record, not of earlier ones that it
-    went on from. Empty in records older than it."""
+
+    @property
+    def pace(self) -> list[float]:
+        """Of the machine, of each open-loop step in the order of time."""
+        known = sorted((s for s in self.open if s.pace), key=lambda s: s.span)
+        return [s.pace for s in known if s.pace]
 
     @property
     def normalised(self) -> float | None:
-        """The knee in units of the calibration: what runs of a machine whose pace changes have in common."""
+        """The knee in units of the pace: what runs of a machine whose pace changes have in common."""
         return threshold([(s.rate / s.pace, s.good) for s in self.open if s.rate and s.pace])
 
     @property
@@ -161,19 +162,18 @@ def between(requests: pa.Table, begin: int, end: int) -> pa.Table:
     return requests.filter(pc.and_(pc.greater_equal(intended, begin), pc.less(intended, end)))
 
 
-def _pace(record: RecordReader) -> list[tuple[int, float]]:
-    """(begin, transactions per second) of each calibration."""
-    return [
-        (int(row["begin"]), float(step["throughput"]))
-        for row in record.cells()
-        if row["parameters"].get("loop") == CALIBRATION and (step := row["result"].get("step"))
-    ]
+def _pace(metrics: Metrics, topology: Mapping[str, Any], begin: int, end: int) -> float | None:
+    """What a collector does once a second is the same every time: CPU that it takes tells the machine's pace.
 
-
-def _pace_at(pace: Sequence[tuple[int, float]], moment: int) -> float | None:
-    """Mean of the calibrations next to a moment."""
-    beside = [x for t, x in pace if t < moment][-1:] + [x for t, x in pace if t >= moment][:1]
-    return sum(beside) / len(beside) if beside else None
+    Of the collectors on the nodes that share the databases' cores.
+    """
+    grown = samples = 0.0
+    for node in sharing(topology, metrics.nodes("collector_cpu_seconds")):
+        for series in metrics.find("collector_cpu_seconds", node):
+            inside = series.within(begin, end)
+            grown += increase(inside) or 0.0
+            samples += max(0, len(inside.t) - 1)
+    return samples / grown if grown > 0 else None
 
 
 def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
@@ -184,13 +184,13 @@ def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
         if path.exists():
             found = _steps(RecordReader(path), slo, {*seen, record.manifest.run})
     metrics = Metrics(record)
-    background, pace = background_of(record), _pace(record)
+    background, topology = background_of(record), Source(record).yaml("topology.yaml")
     everything = whole(record.table("requests", COLUMNS))
     for row in record.cells():
         asked, told = row["parameters"], row["result"]
         rows = between(everything, row["begin"], row["end"])
         figures = measure(rows, asked.get("seconds"), background)
-        if figures is None or "step" not in told or asked["loop"] == CALIBRATION:
+        if figures is None or "step" not in told:
             continue
         lag = (told.get("load") or {}).get("lag_ms") or {}
         found.append(
@@ -209,7 +209,7 @@ def _steps(record: RecordReader, slo: Objective, seen: set[str]) -> list[Step]:
                 lag_p99_ms=lag.get("p99"),
                 span=(int(row["begin"]), int(row["end"])),
                 requests=between(rows, figures.begin, figures.end + 1),
-                pace=_pace_at(pace, int(row["begin"])),
+                pace=_pace(metrics, topology, figures.begin, figures.end),
             )
         )
     return found

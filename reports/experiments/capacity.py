@@ -186,8 +186,8 @@ def _findings(
         "constraint": constraint.name,
         "evidence": constraint.evidence,
         "lower_bound": constraint.lower_bound,
-        "calibration_per_s": list(run.pace),
-        "knee_over_calibration": run.normalised,
+        "pace": run.pace,
+        "knee_over_pace": run.normalised,
     }
     found = [
         Finding(

@@ -129,20 +129,20 @@ def test_a_run_goes_on_with_the_steps_that_are_there(lab_risk_prod: DockerLab, t
     path = run_capacity(lab_risk_prod, plan, seed=1, runs=tmp_path)
     first = read_run(RecordReader(path))
     assert [step.users for step in first.closed] == [1]
-    assert len(first.pace) == 3  # before the step, before the levels, after all
+    assert len(first.pace) == len(first.open)
     assert min(first.pace) > 0
 
     more = replace(plan, depth=replace(plan.depth, levels=(1, 2)))
     path = run_capacity(lab_risk_prod, more, seed=1, runs=tmp_path, resume=path)
     record = RecordReader(path)
-    assert [row["name"] for row in record.cells()] == ["calibration", "N = 2", "calibration"]
+    assert [row["name"] for row in record.cells()] == ["N = 2"]
     both = read_run(record)
     assert [step.users for step in both.closed] == [1, 2]
     assert [(s.rate, s.figures.requests) for s in both.open] == [
         (s.rate, s.figures.requests) for s in first.open
     ]
     report = analyse_and_report(path, quiet=True).paths["html"].read_text(encoding="utf-8")
-    assert "Calibration run" in report
+    assert "The machine's pace, in samples" in report
     with pytest.raises(UsageError, match="its rate is 10"):
         run_capacity(lab_risk_prod, replace(more, rate=20), seed=1, runs=tmp_path, resume=path)
 

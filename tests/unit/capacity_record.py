@@ -59,13 +59,13 @@ def capacity_record(
     *,
     rates: tuple[float, ...] = RATES,
     machine: float = 0.5,
-    pace: tuple[float, ...] = (),
+    pace: float = 0.0,
 ) -> Path:
     """Write the record; its path.
 
     Args:
         machine: share of 8 cores that the host is told to use beside.
-        pace: transactions per second of the calibration load, measured behind the steps.
+        pace: samples per second of a collector's CPU; 0: it was not measured.
     """
     topology = json.loads(json.dumps(TOPOLOGY))
     topology["poolers"][0]["max_server_connections"] = truth.pool.writer + truth.pool.reader
@@ -89,7 +89,7 @@ def capacity_record(
         _requests(writer, found, begin)
         seconds = float(np.nanmax(found.arrived))
         clock = begin + round((float(np.nanmax(np.where(np.isfinite(found.done), found.done, 0))) + 1) * NS)
-        _metrics(writer, found, begin, seconds, totals, machine)
+        _metrics(writer, found, begin, seconds, totals, machine, pace)
         rows = RecordReader(writer.path).table("requests", COLUMNS, filters=pc.field("intended") >= begin)
         figures = measure(rows, seconds)
         why = faults(figures, slo, 1.0) if users is None else []
@@ -100,14 +100,6 @@ def capacity_record(
             "cells",
             [{"cell": number, "name": str(rate or users), "repeat": 1, "begin": begin, "end": clock,
               "parameters": json.dumps(asked), "result": json.dumps(result)}],
-        )  # fmt: skip
-        clock += 2 * NS
-    for number, throughput in enumerate(pace, len(steps) + 1):
-        writer.rows(
-            "cells",
-            [{"cell": number, "name": "calibration", "repeat": 1, "begin": clock, "end": clock + NS,
-              "parameters": json.dumps({"loop": "calibration", "users": 2, "seconds": 1}),
-              "result": json.dumps({"step": {"throughput": throughput}})}],
         )  # fmt: skip
         clock += 2 * NS
     writer.event("run-start", 5 * NS)
@@ -139,7 +131,13 @@ def _requests(writer: RecordWriter, found: Outcome, begin: int) -> None:
 
 
 def _metrics(
-    writer: RecordWriter, found: Outcome, begin: int, seconds: float, totals: dict[Any, float], machine: float
+    writer: RecordWriter,
+    found: Outcome,
+    begin: int,
+    seconds: float,
+    totals: dict[Any, float],
+    machine: float,
+    pace: float,
 ) -> None:
     ran = np.isfinite(found.granted)
     ends = np.sort(found.released[ran])
@@ -171,6 +169,12 @@ def _metrics(
             rows.append({"t": begin + round(moment * NS), "node": name, "metric": metric, "label": label,
                          "value": base + float(value)})  # fmt: skip
         totals[(name, metric, label)] = base + float(grown[-1])
+    if pace:
+        rows += [
+            {"t": begin + round(moment * NS), "node": name, "metric": "collector_cpu_seconds", "label": None,
+             "value": (begin / NS + moment) / pace}
+            for name in ("pg1", "client") for moment in moments
+        ]  # fmt: skip
     busy = totals.get(("observer", "machine", None), 0.0)
     for moment in moments:
         t = begin + round(moment * NS)

@@ -27,7 +27,7 @@ from reports.capacity.loads import loads
 from reports.capacity.machine import sharing
 from reports.capacity.options import acu, units
 from reports.capacity.sections import capacity_units, scale
-from reports.capacity.steps import Run, _pace_at, read_run, threshold
+from reports.capacity.steps import Run, read_run, threshold
 from reports.capacity.system import FOREVER, Demand, Pool, System
 from reports.capacity.validate import _at_pace, validate
 from reports.capacity.whatif import as_measured, ask, on_paper
@@ -118,7 +118,7 @@ def test_runs_are_normalised_by_the_pace_of_their_time(run: Run) -> None:
     """The machine loses a quarter of its pace on the way: 100/s of 1000 are as bad as 75/s of 750."""
 
     def step(rate: float, pace: float | None, good: bool) -> Any:
-        return SimpleNamespace(loop="open", rate=rate, pace=pace, good=good, cell=1)
+        return SimpleNamespace(loop="open", rate=rate, pace=pace, good=good, cell=1, span=(0, 1))
 
     assert run.normalised is None
     steps = [step(90, 1000, True), step(100, 1000, False), step(75, 750, False), step(67.5, 750, True)]
@@ -129,28 +129,17 @@ def test_runs_are_normalised_by_the_pace_of_their_time(run: Run) -> None:
 
 
 def test_the_report_tells_the_pace_and_whether_it_held(run: Run, tmp_path: Path) -> None:
-    assert "Calibration load" not in " ".join(scale(run, None).text)
-    rates = (20.0, 40.0)
-    steady = read_run(RecordReader(capacity_record(tmp_path / "a", rates=rates, pace=(390.0, 400.0, 410.0))))
-    assert len(steady.steps) == len(rates) + len(steady.closed)  # the calibration is no step
-    assert {one.pace for one in steady.open} == {
-        390.0
-    }  # all three stand behind the steps: the nearest counts
-    said = " ".join(scale(steady, None).text)
-    assert "3 times between the steps: 400/s" in said
+    assert run.pace == []
+    assert "pace" not in " ".join(scale(run, None).text)
+    known = read_run(RecordReader(capacity_record(tmp_path, rates=(20.0, 40.0), pace=1500.0)))
+    assert known.pace == pytest.approx([1500.0, 1500.0], rel=1e-6)
+    said = " ".join(scale(known, None).text)
+    assert "1500 (median of the steps" in said
     assert "changed by" not in said
-    slower = dataclasses.replace(steady, pace=(400.0, 300.0))
-    assert "changed by 26 %" in " ".join(scale(slower, None).text)
-
-
-def test_the_pace_of_a_step_is_that_before_and_after_it() -> None:
-    pace = [(10, 100.0), (20, 200.0), (30, 400.0)]
-
-    assert _pace_at(pace, 15) == 150.0
-    assert _pace_at(pace, 25) == 300.0
-    assert _pace_at(pace, 5) == 100.0
-    assert _pace_at(pace, 35) == 400.0
-    assert _pace_at([], 15) is None
+    first, second = known.open[:2]
+    slower = dataclasses.replace(known, steps=(first, dataclasses.replace(second, pace=1000.0)))
+    # The 90th percentile of two is 1450, the 10th 1050.
+    assert "changed by 38 %" in " ".join(scale(slower, None).text)
 
 
 def test_the_model_is_asked_at_the_pace_of_the_step(calibration: Calibration) -> None:
