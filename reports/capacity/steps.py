@@ -127,9 +127,7 @@ def read_run(record: RecordReader) -> Run:
     steps = _steps(record, slo, set())
     if not steps:
         raise RecordError(f"{record.path} holds no step of load that ended")
-    return Run(
-        record, slo, tuple(steps), Source(record).yaml("topology.yaml"), tuple(x for _, x in _pace(record))
-    )
+    return Run(record, slo, tuple(steps), Source(record).yaml("topology.yaml"))
 
 
 def threshold(points: Sequence[tuple[float, bool]]) -> float | None:

@@ -134,7 +134,7 @@ def test_the_report_tells_the_pace_and_whether_it_held(run: Run, tmp_path: Path)
     known = read_run(RecordReader(capacity_record(tmp_path, rates=(20.0, 40.0), pace=1500.0)))
     assert known.pace == pytest.approx([1500.0, 1500.0], rel=1e-6)
     said = " ".join(scale(known, None).text)
-    assert "1500 (median of the steps" in said
+    assert "1,500 (median of the steps" in said
     assert "changed by" not in said
     first, second = known.open[:2]
     slower = dataclasses.replace(known, steps=(first, dataclasses.replace(second, pace=1000.0)))
