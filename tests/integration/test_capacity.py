@@ -142,7 +142,7 @@ def test_a_run_goes_on_with_the_steps_that_are_there(lab_risk_prod: DockerLab, t
         (s.rate, s.figures.requests) for s in first.open
     ]
     report = analyse_and_report(path, quiet=True).paths["html"].read_text(encoding="utf-8")
-    assert "The machine's pace, in samples" in report
+    assert "pace, in samples that a collector takes" in report
     with pytest.raises(UsageError, match="its rate is 10"):
         run_capacity(lab_risk_prod, replace(more, rate=20), seed=1, runs=tmp_path, resume=path)
 
