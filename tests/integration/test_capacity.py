@@ -87,7 +87,7 @@ BUILT = {
         touch=lambda lab: lab.nodes["pg1"].limit_cpu(0.2),
     ),
     "capped-generator": Built(
-        "generator", SLEEP.format(0.01), 100, touch=lambda lab: lab.nodes["client"].limit_cpu(0.1)
+        "generator", SLEEP.format(0.01), 100, touch=lambda lab: lab.nodes["client"].limit_cpu(0.25)
     ),
 }
 
