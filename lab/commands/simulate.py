@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -155,12 +156,15 @@ def _search(question: Question, calibration: Calibration, slo: Objective, rate: 
     from lab import terminal
     from lab.errors import UsageError
     from reports.capacity.cost import cheapest, dated, hourly
+    from reports.capacity.system import mean_service
 
     if "primary" not in question.classes or hourly(question.classes["primary"]) is None:
         raise UsageError(
             "there is no price for the topology's instance class", hint="Name one: class=db.r5.large."
         )
-    found = cheapest(question.system, question.classes, calibration.demands, slo, rate)
+    found = cheapest(
+        question.system, question.classes, calibration.demands, slo, rate, calibration.memory_gib
+    )
     if as_json:
         terminal.print_json(
             {
@@ -185,6 +189,12 @@ def _search(question: Question, calibration: Calibration, slo: Objective, rate: 
         terminal.out().print(
             f"No configuration of the price table holds {slo.text} at {rate:g}/s.", style="red"
         )
+        most = question.system.clients / mean_service(calibration.demands)
+        if most < rate:
+            terminal.out().print(
+                f"{question.system.clients} requests under way are {most:.0f}/s at the most: ask with "
+                f'--what-if "instances={math.ceil(2 * question.system.instances * rate / most)}".'
+            )
         return False
     one, point = found
     terminal.out().print(

@@ -79,6 +79,8 @@ class Calibration:
     run: str
     pace: float | None = None
     """Of the machine in those steps (``Step.pace``)."""
+    memory_gib: float = 0.0
+    """That the lab's primary had, in which the working set was; 0: not limited."""
 
 
 def calibrate(record: RecordReader) -> Calibration:
@@ -138,6 +140,7 @@ def calibrate(record: RecordReader) -> Calibration:
         notes=tuple(notes),
         run=record.manifest.run,
         pace=float(np.mean(paces)) if paces else None,
+        memory_gib=float((limit.get(primary[0]) or {}).get("memory_bytes") or 0.0) / 2**30,
     )
 
 

@@ -26,6 +26,7 @@ MANY = 100_000
 """Of cores and connections, where there shall be no end of them."""
 MOST_REPLICAS = 5
 """Replicas that a search tries; RDS allows 15, and each costs the primary its stream of WAL."""
+BURSTABLE = ("db.t2.", "db.t3.", "db.t4g.")
 POOLS = (1.0, 2.0, 4.0)
 """Times the pool's size that a search tries. A pool costs nothing; it comes before hardware."""
 
@@ -77,10 +78,22 @@ class Configuration:
         return f"primary {self.primary}, {reads}, {pool.mode} pool of {pool.writer + pool.reader}"
 
 
-def configurations(base: System, classes: dict[str, str]) -> Iterator[Configuration]:
-    """Every configuration of the price table around a base, cheapest first, smaller pools before larger."""
+def configurations(base: System, classes: dict[str, str], least_gib: float = 0.0) -> Iterator[Configuration]:
+    """Every configuration of the price table around a base, cheapest first, smaller pools before larger.
+
+    Burstable classes are left out: for long they carry a fraction of their vCPU.
+
+    Args:
+        least_gib: memory that a database needs, GiB.
+    """
     family = [
-        name for name, one in INSTANCE_CLASSES.items() if name.startswith("db.") and hourly(name) and one.vcpu
+        name
+        for name, one in INSTANCE_CLASSES.items()
+        if name.startswith("db.")
+        and not name.startswith(BURSTABLE)
+        and hourly(name)
+        and one.vcpu
+        and one.memory_gib >= least_gib
     ]
     found = []
     for primary in family:
@@ -107,7 +120,12 @@ def configurations(base: System, classes: dict[str, str]) -> Iterator[Configurat
 
 
 def cheapest(
-    base: System, classes: dict[str, str], demands: tuple[Demand, ...], slo: Objective, rate: float
+    base: System,
+    classes: dict[str, str],
+    demands: tuple[Demand, ...],
+    slo: Objective,
+    rate: float,
+    least_gib: float = 0.0,
 ) -> tuple[Configuration, Point] | None:
     """The cheapest configuration that holds the objective at a rate; None where none does.
 
@@ -117,7 +135,7 @@ def cheapest(
     if slo.broken(at(_boundless(base), demands, rate, requests=REQUESTS).shares()):
         return None
     failed: list[System] = []
-    for one in configurations(base, classes):
+    for one in configurations(base, classes, least_gib):
         if ceiling(one.system, demands) <= rate or any(_within(one.system, other) for other in failed):
             continue
         found = at(one.system, demands, rate, requests=REQUESTS)

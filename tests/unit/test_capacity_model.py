@@ -355,6 +355,30 @@ def test_the_cheapest_configuration_holds_and_everything_cheaper_does_not(calibr
         assert carried <= 500 or slo.broken(at(other.system, calibration.demands, 500.0).shares())
 
 
+def test_what_bursts_and_what_has_too_little_memory_is_not_searched(calibration: Calibration) -> None:
+    base = on_paper(calibration)
+    every, large = (
+        {c.primary for c in configurations(base.system, base.classes, least)} for least in (0.0, 30.0)
+    )
+
+    assert not any(name.startswith("db.t") for name in every)
+    assert "db.r5.large" in every - large  # 16 GiB
+    assert "db.r5.xlarge" in large  # 32 GiB
+
+
+def test_a_report_that_is_long_at_any_time_is_no_consequence_of_an_outage() -> None:
+    """Every hundredth request takes 2 s by itself, and 22 s without a primary are over in seconds."""
+    demands = (
+        Demand("page", 0.99, True, np.asarray([0.004]), cpu=0.5),
+        Demand("report", 0.01, True, np.asarray([2.0]), cpu=0.01, background=True),
+    )
+    system = System(instances=200, pool=Pool("transaction", 100, 10), primary=4.0)
+    found = failover(system, demands, 100.0, 22.0, 0.005, 100.0)
+
+    assert found.recovered is not None
+    assert 22.0 <= found.recovered < 35.0
+
+
 def test_costs_add_up() -> None:
     # 0.50 $/h primary and standby, 2 × 0.25 $/h replicas, 730 h.
     classes = {"primary": "db.r5.xlarge", "replica": "db.r5.large", "standbys": "1"}
@@ -424,7 +448,17 @@ def test_a_search_that_finds_nothing_says_so(path: Path, capsys: pytest.CaptureF
     code = lab_cli(["simulate", "--from", str(path), "--search", "300", "--slo", "p50<1us"])
 
     assert code == Exit.NOT_MET
-    assert "No configuration of the price table holds p50<1us" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No configuration of the price table holds p50<1us" in said
+    assert "at the most" not in said
+
+
+def test_a_search_for_more_than_the_users_can_ask_names_the_users(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 60 instances that are answered in some 26 ms: some 2,300/s.
+    assert lab_cli(["simulate", "--from", str(path), "--search", "5000"]) == Exit.NOT_MET
+    assert "60 requests under way are 2" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
