@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option(help='What a step has to keep; default: "p99<100ms, errors<0.1%".')
         ] = None,
         rate: Annotated[
-            float | None, typer.Option(min=1, help="Of the first step; default: half of the workload's own.")
+            float | None, typer.Option(min=1, help="Of the first step; default: the workload's own.")
         ] = None,
         users: Annotated[
             int | None, typer.Option(min=1, help="Most requests under way; default: the instances.")
