@@ -19,7 +19,7 @@ from reports.capacity.cost import dated
 from reports.capacity.growth import Growth, Reached, headroom, month_of
 from reports.capacity.options import Option, recommended, units
 from reports.capacity.scalability import Fit
-from reports.capacity.signals import THRESHOLD, Signal
+from reports.capacity.signals import THRESHOLD, Signal, decided
 from reports.capacity.steps import Run, Step
 from reports.capacity.validate import FIGURES, Validation
 from reports.capacity.whatif import ASSUMES
@@ -282,8 +282,8 @@ def scaling(
     else:
         most = max(found, key=lambda one: one.knee)
         said = f"No: at the knee the most used, {most.name}, stands at {100 * most.knee:.0f} %."
-        if constraint.lower_bound or constraint.name == "unknown":
-            said = f"Not known: no limit of the database's own ended it ({constraint.name})."
+        if not decided(found, constraint):
+            said = f"Not known: no limit that a full-size database has ended it ({constraint.name})."
     text = (
         said,
         f"A rule that adds capacity at {100 * THRESHOLD:.0f} % (assumed: the same of each limit) helps if a "

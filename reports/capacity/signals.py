@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.capacity.constraint import Load
+from reports.capacity.constraint import Constraint, Load
 
 THRESHOLD = 0.70
 """Of each signal's limit. Assumed: the documents name none; rules that keep CPU at 60 to 75 % are usual."""
@@ -35,6 +35,18 @@ class Signal:
     """At the knee."""
     noticed: float | None
     """Rate at which it reaches the threshold; None: not up to the knee."""
+
+
+def decided(found: Sequence[Signal], constraint: Constraint) -> bool:
+    """Whether signals that stayed low say something of a full-size database.
+
+    Not where the machine, the generator or the users ended it, nor where a CPU did: one that binds below the
+    threshold is a quota of the lab's scale that bursts run into.
+    """
+    noticed = any(one.noticed is not None for one in found)
+    return noticed or not (
+        constraint.lower_bound or constraint.name in ("unknown", "primary CPU", "replica CPU")
+    )
 
 
 def signals(loads: Sequence[Load], knee: float) -> list[Signal]:

@@ -29,7 +29,7 @@ from reports.capacity.loads import loads
 from reports.capacity.options import Option, options, recommended
 from reports.capacity.scalability import Fit, fit
 from reports.capacity.sections import EVIDENCE, Carried
-from reports.capacity.signals import THRESHOLD, Signal, signals
+from reports.capacity.signals import THRESHOLD, Signal, decided, signals
 from reports.capacity.steps import Run, read_run
 from reports.capacity.validate import BOUND, Validation, validate
 from reports.capacity.whatif import on_paper
@@ -234,11 +234,11 @@ def _signal(noticed: Sequence[Signal], constraint: Constraint) -> Finding:
     """Automatic scaling on paper: the strongest signal at the knee, of its threshold."""
     most = max(noticed, key=lambda one: one.knee)
     share = 100 * most.knee / THRESHOLD
-    unknown = share < 100 and (constraint.lower_bound or constraint.name == "unknown")
+    unknown = not decided(noticed, constraint)
     return Finding(
         metric="capacity.signal", unit="%", value=share,
         status="inconclusive" if unknown else None,
-        why=f"no limit of the database's own ended it: {constraint.name}" if unknown else "",
+        why=f"no limit that a full-size database has ended it: {constraint.name}" if unknown else "",
         evidence=EVIDENCE,
         detail={"threshold": THRESHOLD, "signals": {one.name: vars(one) for one in noticed}},
     )  # fmt: skip

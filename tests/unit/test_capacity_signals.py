@@ -47,6 +47,7 @@ def test_what_was_not_sampled_at_the_knee_is_left_out() -> None:
     assert signals([], 100) == []
 
 
+POOL_BOUND = Constraint("pool", "full")
 CPU_BOUND, MACHINE = Constraint("primary CPU", "full"), Constraint("machine", "full", lower_bound=True)
 TIMELY = [Signal(CPU, 0.3, 0.84, 150.0), Signal(CONNECTIONS, 0.2, 0.2, None)]
 LATE = [Signal(CPU, 0.1, 0.35, None), Signal(CONNECTIONS, 0.2, 0.2, None)]
@@ -54,20 +55,22 @@ LATE = [Signal(CPU, 0.1, 0.35, None), Signal(CONNECTIONS, 0.2, 0.2, None)]
 
 def test_the_strongest_signal_is_held_against_the_threshold() -> None:
     assert _signal(TIMELY, CPU_BOUND).value == pytest.approx(120)
-    assert _signal(LATE, CPU_BOUND).value == pytest.approx(50)
-    assert _signal(LATE, CPU_BOUND).status is None
+    assert _signal(LATE, POOL_BOUND).value == pytest.approx(50)
+    assert _signal(LATE, POOL_BOUND).status is None
 
 
 def test_what_the_machine_ended_shows_only_what_was_noticed() -> None:
     assert _signal(LATE, MACHINE).status == "inconclusive"
     assert "machine" in _signal(LATE, MACHINE).why
     assert _signal(LATE, Constraint("unknown", "nothing was under pressure")).status == "inconclusive"
+    # Held back by a quota while it used a third: a full-size instance would not be.
+    assert _signal(LATE, CPU_BOUND).status == "inconclusive"
     assert _signal(TIMELY, MACHINE).status is None
 
 
 def test_the_section_says_whether_and_how_many_months_before() -> None:
     yes = scaling(TIMELY, CPU_BOUND, 200.0, stated(100.0, 0.05))
-    no = scaling(LATE, CPU_BOUND, 200.0, None)
+    no = scaling(LATE, POOL_BOUND, 200.0, None)
     unknown = scaling(LATE, MACHINE, 200.0, None)
 
     assert yes
